@@ -1,0 +1,1 @@
+"""Prompt templates, traits, personas and the verdict grammar. It calls no model and stores nothing."""

@@ -1,0 +1,1 @@
+"""The completion engine and the simulated language model. It never imports Prefect."""

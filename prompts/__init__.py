@@ -1,1 +1,4 @@
-"""Prompt templates, traits, personas and the verdict grammar. It calls no model and stores nothing."""
+"""Prompt templates, traits, personas and the verdict grammar.
+
+It calls no model and stores nothing.
+"""

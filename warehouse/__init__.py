@@ -1,1 +1,4 @@
-"""Storage: fields, tables, immutable dataset versions, the call ledger, lineage. It knows no model and no flow."""
+"""Storage: fields, tables, immutable dataset versions, the call ledger, lineage.
+
+It knows no model and no flow.
+"""

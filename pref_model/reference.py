@@ -1,0 +1,140 @@
+"""Slow, obvious twins of the fast routines, read beside the paper and used as oracles by tests.
+
+Nothing in the product calls them, and none of them is tuned.
+"""
+
+import math
+from decimal import Decimal, localcontext
+
+import numpy as np
+from scipy.integrate import quad
+from scipy.optimize import minimize
+
+from pref_model.types import Floats
+
+
+def log_likelihood(margin: float, label: float) -> float:
+    """Return A log s(f) + (1 - A) log(1 - s(f)) in 60-digit arithmetic (eq 5)."""
+    with localcontext() as context:
+        context.prec = 60
+        f, a = Decimal(margin), Decimal(label)
+        log_first = -(1 + (-f).exp()).ln()
+        log_second = -(1 + f.exp()).ln()
+        return float(a * log_first + (1 - a) * log_second)
+
+
+def margin_gradient(margin: float, label: float) -> float:
+    """Return A - s(f) in 60-digit arithmetic; enough digits for |f| below 100."""
+    with localcontext() as context:
+        context.prec = 60
+        return float(Decimal(label) - 1 / (1 + (-Decimal(margin)).exp()))
+
+
+def adapt_user(
+    features: Floats, labels: Floats, weights: Floats, mean: Floats, covariance: Floats
+) -> tuple[Floats, Floats]:
+    """Maximize one user's log posterior (eq 6, Gaussian prior) with a general optimizer.
+
+    Args:
+        features: (K, d).
+        labels: (K,).
+        weights: (K,).
+        mean: (d,) prior mean.
+        covariance: (d, d) prior covariance.
+
+    Returns:
+        MAP weights (d,) and the inverse Hessian (d, d) of eq 8, written as loops.
+    """
+    precision = np.linalg.inv(covariance)
+
+    def lost(weights_of_user: Floats) -> float:
+        total = 0.5 * (weights_of_user - mean) @ precision @ (weights_of_user - mean)
+        for phi, label, weight in zip(features, labels, weights, strict=True):
+            total -= weight * log_likelihood(float(phi @ weights_of_user), float(label))
+        return float(total)
+
+    def slope(weights_of_user: Floats) -> Floats:
+        total: Floats = precision @ (weights_of_user - mean)
+        for phi, label, weight in zip(features, labels, weights, strict=True):
+            total = total - weight * (label - _sigmoid(float(phi @ weights_of_user))) * phi
+        return total
+
+    found = minimize(lost, mean, jac=slope, method="BFGS", options={"gtol": 1e-10}).x
+    hessian = precision.copy()
+    for phi, weight in zip(features, weights, strict=True):
+        p = _sigmoid(float(phi @ found))
+        hessian = hessian + weight * p * (1.0 - p) * np.outer(phi, phi)
+    return found, np.linalg.inv(hessian)
+
+
+def question_score(
+    rule: str, phi: Floats, mean: Floats, covariance: Floats, targets: Floats
+) -> float:
+    """Score one pair for one user, straight from the table of METHOD section 5."""
+    f, q = float(mean @ phi), float(phi @ covariance @ phi)
+    w = _sigmoid(f) * (1.0 - _sigmoid(f))
+    if rule == "variance":
+        return q
+    if rule == "authors":
+        return w**2 * q
+    if rule == "d_optimal":
+        return w * q
+    if rule == "bald":
+        return _mutual_information(f, q)
+    if rule == "v_optimal":
+        total = 0.0
+        for target in targets:
+            p = _sigmoid(float(mean @ target))
+            total += p * (1.0 - p) * float(phi @ covariance @ target) ** 2
+        return w * total / (1.0 + w * q)
+    return 0.0
+
+
+def auc(scores: Floats, labels: Floats) -> float:
+    """Share of (preferred-first, preferred-second) couples ranked rightly, equal scores half."""
+    first = [s for s, label in zip(scores, labels, strict=True) if label > 0.5]
+    second = [s for s, label in zip(scores, labels, strict=True) if label < 0.5]
+    if not first or not second:
+        return math.nan
+    won = sum((a > b) + 0.5 * (a == b) for a in first for b in second)
+    return float(won) / (len(first) * len(second))
+
+
+def leave_one_out_errors(differences: Floats, targets: Floats, ridge: float) -> Floats:
+    """Residuals (M, d) of ridge regressions each refitted without its own row."""
+    width = differences.shape[1]
+    residuals = np.empty_like(targets)
+    for row in range(len(targets)):
+        rest = np.arange(len(targets)) != row
+        x, y = differences[rest], targets[rest]
+        head = np.linalg.solve(x.T @ x + ridge * np.eye(width), x.T @ y)
+        residuals[row] = targets[row] - differences[row] @ head
+    return residuals
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0.0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def _entropy(p: float) -> float:
+    if p <= 0.0 or p >= 1.0:
+        return 0.0
+    return -p * math.log(p) - (1.0 - p) * math.log(1.0 - p)
+
+
+def _mutual_information(f: float, q: float) -> float:
+    deviation = math.sqrt(q)
+
+    def density(z: float) -> float:
+        return math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+    def integral(kind: str) -> float:
+        def inside(z: float) -> float:
+            p = _sigmoid(f + deviation * z)
+            return density(z) * (p if kind == "mean" else _entropy(p))
+
+        middle = -f / deviation if deviation > 0.0 else 0.0
+        points = [min(max(middle, -9.0), 9.0)]
+        return float(quad(inside, -10.0, 10.0, points=points, limit=400)[0])
+
+    return _entropy(integral("mean")) - integral("noise")

@@ -1,0 +1,100 @@
+"""The text of the artifacts: dataset cards, tables, one picture. It talks to no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.types import StagePlan
+from warehouse.manifest import Manifest
+from warehouse.store import Warehouse
+from warehouse.tables import TABLES
+
+# Datasets small enough, and worth enough, to be shown whole.
+SHOWN = {
+    "judge_audit": (
+        "slice_kind", "slice_id", "n_judgments", "n_tolerated", "n_unparsed", "n_complete",
+        "consistent_share", "first_share", "position_bias_logit", "position_bias_low_logit",
+        "position_bias_high_logit",
+    ),
+    "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
+    "win_rates": (
+        "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
+        "n_comparisons", "n_unparsed",
+    ),
+}  # fmt: skip
+
+
+def key(*words: str) -> str:
+    """An artifact key: Prefect allows lower-case letters, digits and dashes."""
+    return "-".join(words).replace("_", "-").replace(" ", "-")
+
+
+def grain(dataset: str) -> str:
+    """One sentence on what a row of the dataset is."""
+    return TABLES[dataset].grain
+
+
+def dataset_card(manifest: Manifest, *, is_reused: bool) -> str:
+    """Where a dataset version comes from and what it cost, as Markdown."""
+    calls = manifest.calls
+    cost = "unknown price" if calls.cost_usd is None else f"US$ {calls.cost_usd:.4f}"
+    parents = ", ".join(f"`{name}` {version}" for name, version in manifest.parents.items())
+    templates = ", ".join(f"{one.name} v{one.version} `{one.sha256[:12]}`" for one in manifest.templates)
+    lines = [
+        f"# {manifest.dataset} {manifest.version}",
+        f"**{'reused' if is_reused else 'computed'}** · {TABLES[manifest.dataset].grain}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| rows | {manifest.n_rows:,} |",
+        f"| bytes | {manifest.n_bytes:,} |",
+        f"| content | `{manifest.content_sha256[:12]}` |",
+        f"| parents | {parents or 'none: it starts here'} |",
+        f"| stage code | `{manifest.code_sha256[:12]}` |",
+        f"| templates | {templates or 'none'} |",
+        f"| models | {', '.join(manifest.models) or 'none'} |",
+        f"| calls | {calls.made:,} made, {calls.reused:,} found in the ledger |",
+        f"| tokens | {calls.prompt_tokens:,} in, {calls.completion_tokens:,} out |",
+        f"| cost of all replies | {cost} |",
+        f"| code commit | {manifest.code_commit or 'not a checkout'}"
+        f"{' (with uncommitted changes)' if manifest.is_code_dirty else ''} |",
+        f"| finished | {manifest.finished_at:%Y-%m-%d %H:%M:%S} UTC |",
+    ]
+    return "\n".join(lines)
+
+
+def table_of(warehouse: Warehouse, manifest: Manifest) -> list[dict[str, Any]]:
+    """Rows shown beside a dataset's card; none for datasets too large to read."""
+    columns = SHOWN.get(manifest.dataset)
+    if columns is None:
+        return []
+    rows = warehouse.read(manifest.dataset, manifest.version, columns).to_pylist()
+    if manifest.dataset == "judge_audit":
+        rows = [row for row in rows if row["slice_kind"] == "overall"]
+    return [{name: _short(value) for name, value in row.items()} for row in rows]
+
+
+def picture_of(warehouse: Warehouse, plan: StagePlan) -> str | None:
+    """The AUC curve as a chart that the Prefect UI draws from Markdown."""
+    if plan.stage != "auc":
+        return None
+    rows = warehouse.read("auc_means", plan.version).to_pylist()
+    counts = sorted({row["n_answers"] for row in rows})
+    lines = [
+        "```mermaid",
+        "xychart-beta",
+        '    title "AUC of held-out users on held-out pairs"',
+        f'    x-axis "answers known of the user" [{", ".join(map(str, counts))}]',
+        '    y-axis "AUC" 0.4 --> 1.0',
+    ]
+    methods = sorted({row["method"] for row in rows}, reverse=True)
+    for method in methods:
+        by_count = {row["n_answers"]: row["auc_mean"] for row in rows if row["method"] == method}
+        values = ", ".join(f"{by_count[count] or 0.5:.3f}" for count in counts)
+        lines.append(f"    line [{values}]")
+    lines.append("```")
+    return "\n".join([f"Lines, in order of drawing: {', '.join(methods)}.", "", *lines])
+
+
+def _short(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,95 @@
+"""Warehouse rows ↔ prompt variables ↔ arrays. The one place that knows what "A", "first" and "1" mean.
+
+A pair has a response A and a response B. A presentation order says which is shown first: ``ab``
+shows A first. The judge's menu counts positions: option "1" is the first response shown. A
+preference is P(A preferred).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from prompts.verdict import Unparsed, Verdict
+
+Order = Literal["ab", "ba"]
+ORDERS: tuple[Order, Order] = ("ab", "ba")
+POSITION = {"1": "first", "2": "second"}
+
+
+class Reading(NamedTuple):
+    """A judge's reply, read: which position won, and what that says of A."""
+
+    verdict: str | None
+    is_exact_form: bool
+    unparsed_reason: str | None
+    prefers_a_prob: float | None
+
+
+def presented(text_a: str, text_b: str, order: Order) -> dict[str, str]:
+    """The two response slots of a judge template, in presentation order."""
+    first, second = (text_a, text_b) if order == "ab" else (text_b, text_a)
+    return {"response_1": first, "response_2": second}
+
+
+def read_verdict(parsed: Verdict | Unparsed, order: Order) -> Reading:
+    """What a parsed verdict says of A, given what was shown first."""
+    if isinstance(parsed, Unparsed):
+        return Reading(None, False, parsed.reason, None)
+    position = POSITION[parsed.option]
+    a_is_first = order == "ab"
+    return Reading(
+        position, parsed.is_exact, None, 1.0 if (position == "first") == a_is_first else 0.0
+    )
+
+
+def index_of(ids: Sequence[str]) -> dict[str, int]:
+    """Row numbers by id."""
+    return {one: row for row, one in enumerate(ids)}
+
+
+def rows_of(column: pa.ChunkedArray, ids: Sequence[str]) -> NDArray[np.int64]:
+    """Index into ``ids`` of each value of an id column; -1 where it is not among them."""
+    found = pc.index_in(column, value_set=pa.array(ids, column.type))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
+
+
+def vectors(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """A list column of equal lengths as a matrix (rows, length)."""
+    flat = column.combine_chunks()
+    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
+    return values.reshape(len(flat), -1)
+
+
+def vector_column(matrix: NDArray[np.floating], kind: pa.DataType) -> pa.Array:
+    """A matrix (rows, length) as a list column of ``kind``."""
+    width = matrix.shape[1]
+    values = pa.array(np.ascontiguousarray(matrix).reshape(-1), kind)
+    offsets = np.arange(0, matrix.size + 1, width, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def label_matrix(
+    preferences: pa.Table, personas: Sequence[str], pairs: Sequence[str], min_valid: int
+) -> NDArray[np.float64]:
+    """Preferences as a matrix (U, M) of P(A preferred), nan where none is known.
+
+    Args:
+        preferences: Rows of the ``preferences`` table.
+        personas: Row ids, U of them.
+        pairs: Column ids, M of them.
+        min_valid: Valid verdicts a cell needs; with 2 every label rests on both orders.
+    """
+    matrix = np.full((len(personas), len(pairs)), np.nan)
+    users = rows_of(preferences["persona_id"], personas)
+    items = rows_of(preferences["pair_id"], pairs)
+    values = preferences["preference_prob"].to_numpy(zero_copy_only=False)
+    enough = preferences["n_valid"].to_numpy() >= min_valid
+    keep = (users >= 0) & (items >= 0) & enough
+    matrix[users[keep], items[keep]] = values[keep]
+    return matrix

@@ -1,0 +1,53 @@
+"""Ends processes that would outlive us: started by a run, orphaned when the run is killed.
+
+Prefect's temporary server is an ordinary child; ``kill -9`` of the run leaves it behind for ever.
+This small process holds a pipe to the run and, when the pipe breaks, ends what it was told of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+
+class Guard:
+    """A watcher process; `protect` names the processes that must not outlive this one."""
+
+    def __init__(self) -> None:
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-c", _WATCHER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+        )
+
+    def protect(self, pid: int) -> None:
+        """Ends ``pid`` should this process die without closing the guard."""
+        stdin = self._watcher.stdin
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(f"{pid}\n")
+                stdin.flush()
+
+    def close(self) -> None:
+        """Lets the watcher go; nothing is ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._watcher.pid, signal.SIGKILL)
+        self._watcher.wait()
+        if self._watcher.stdin is not None:
+            self._watcher.stdin.close()
+
+
+_WATCHER = """
+import os, signal, sys
+for one in [int(line) for line in sys.stdin if line.strip()]:
+    try:
+        os.kill(one, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+"""

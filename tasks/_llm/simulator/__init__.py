@@ -1,0 +1,1 @@
+"""A simulated LLM behind a real OpenAI-compatible HTTP endpoint. It is no language model."""

@@ -1,0 +1,211 @@
+"""From a plan to committed datasets: the code that every stage task calls. It never imports Prefect."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prompts.catalog import load_template
+from tasks._engines import engine_for
+from tasks._stages import calls as call_stages
+from tasks._stages.calls import CallStage
+from tasks._stages.stage import Inputs, Output, Stage, code_sha256
+from tasks.types import CallCount, CallPlan, DatasetRef, StagePlan
+from warehouse.manifest import (
+    VERSION_DIGITS,
+    CallCounts,
+    Manifest,
+    Provenance,
+    TemplateUse,
+    dataset_version,
+)
+from warehouse.store import Warehouse, open_warehouse
+from warehouse.tables import TABLES
+
+LIBRARIES = (
+    "prefect", "openai", "torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow",
+)  # fmt: skip
+
+
+class RunIds(NamedTuple):
+    """Prefect's names for the run that writes a dataset."""
+
+    flow_run_id: str
+    task_run_id: str | None
+
+
+def plan_stage(
+    stage: Stage | CallStage,
+    warehouse: str,
+    config: dict[str, Any],
+    datasets: dict[str, str],
+    places: dict[str, str] | None = None,
+) -> StagePlan:
+    """Names a stage's work from what it depends on; costs no call and reads no dataset.
+
+    Args:
+        stage: The stage.
+        warehouse: Folder of the warehouse.
+        config: What can change its output, as JSON.
+        datasets: Version of every dataset known so far; the stage's parents are taken from it.
+        places: Where outside inputs lie; not part of the version.
+    """
+    code = code_sha256(stage.code)
+    parents = {name: datasets[name] for name in stage.reads}
+    version = dataset_version(stage.name, code, config, parents)
+    return StagePlan(
+        stage=stage.name,
+        warehouse=warehouse,
+        version=version[:VERSION_DIGITS],
+        version_sha256=version,
+        code_sha256=code,
+        config=config,
+        parents=parents,
+        places=places or {},
+    )
+
+
+@cache
+def warehouse_at(root: str) -> Warehouse:
+    """The warehouse in a folder, opened once a process."""
+    return open_warehouse(root)
+
+
+def inputs_of(plan: StagePlan) -> Inputs:
+    """A stage's view of its warehouse."""
+    return Inputs(warehouse_at(plan.warehouse), plan)
+
+
+def manifests_of(plan: StagePlan, stage: Stage | CallStage) -> list[Manifest]:
+    """The stage's committed manifests, verified against their bytes; empty when any is missing.
+
+    Raises:
+        DatasetCorrupt: A committed file was changed.
+    """
+    warehouse = warehouse_at(plan.warehouse)
+    if not all(warehouse.has(name, plan.version) for name in stage.writes):
+        return []
+    manifests = [warehouse.manifest(name, plan.version) for name in stage.writes]
+    for manifest in manifests:
+        warehouse.verify(manifest)
+    return manifests
+
+
+def run_stage(plan: StagePlan, stage: Stage, runs: RunIds) -> list[dict[str, Any]]:
+    """Builds and commits a stage that makes no calls; returns `DatasetRef`s as JSON.
+
+    Safe to repeat: a committed version is found, not built again.
+    """
+    started = datetime.now(UTC)
+    if not manifests_of(plan, stage):
+        provenance = _provenance(plan, runs, started)
+        _commit(plan, stage.build(inputs_of(plan)), provenance)
+    return _refs(plan, stage)
+
+
+def run_shard(
+    plan: StagePlan, call_plan: CallPlan, stage: CallStage, index: int
+) -> dict[str, Any]:
+    """Does one shard of a stage's calls; returns its `CallCount` as JSON."""
+    count = call_stages.run_shard(
+        stage, inputs_of(plan), index, call_plan.settings.shard_size, engine_for(call_plan)
+    )
+    return count.model_dump(mode="json")
+
+
+def gather(
+    plan: StagePlan, call_plan: CallPlan, stage: CallStage, runs: RunIds
+) -> list[dict[str, Any]]:
+    """Commits the rows of a stage's finished shards; returns `DatasetRef`s as JSON.
+
+    Safe to repeat: a committed version is found, not gathered again.
+    """
+    started = datetime.now(UTC)
+    if not manifests_of(plan, stage):
+        inputs = inputs_of(plan)
+        rows, count = call_stages.gather(stage, inputs, call_plan.settings.shard_size)
+        templates = tuple(
+            TemplateUse(one.name, str(one.version), one.sha256)
+            for one in map(load_template, stage.templates(inputs))
+        )
+        provenance = _provenance(plan, runs, started, count, templates, stage.models(inputs))
+        first, *rest = stage.writes
+        _commit(plan, {first: Output(rows), **stage.finish(inputs, rows)}, provenance)
+        inputs.warehouse.clear_staging(
+            stage.name, call_stages.staging_version(plan, call_plan.settings.shard_size)
+        )
+    return _refs(plan, stage)
+
+
+def _commit(plan: StagePlan, outputs: dict[str, Output], provenance: Provenance) -> None:
+    warehouse = warehouse_at(plan.warehouse)
+    for name, output in outputs.items():
+        warehouse.commit(TABLES[name], provenance, output.rows, files=output.files)
+
+
+def _refs(plan: StagePlan, stage: Stage | CallStage) -> list[dict[str, Any]]:
+    warehouse = warehouse_at(plan.warehouse)
+    refs = []
+    for name in stage.writes:
+        found = warehouse.manifest(name, plan.version)
+        ref = DatasetRef(
+            dataset=name,
+            version=found.version,
+            n_rows=found.n_rows,
+            content_sha256=found.content_sha256,
+        )
+        refs.append(ref.model_dump(mode="json"))
+    return refs
+
+
+def _provenance(
+    plan: StagePlan,
+    runs: RunIds,
+    started: datetime,
+    count: CallCount = CallCount(),  # noqa: B008 - frozen
+    templates: tuple[TemplateUse, ...] = (),
+    models: tuple[str, ...] = (),
+) -> Provenance:
+    commit, is_dirty = _code_commit()
+    return Provenance(
+        stage=plan.stage,
+        code_sha256=plan.code_sha256,
+        config=plan.config,
+        parents=plan.parents,
+        flow_run_id=runs.flow_run_id,
+        task_run_id=runs.task_run_id,
+        started_at=started,
+        templates=templates,
+        models=models,
+        calls=CallCounts(**count.model_dump()),
+        code_commit=commit,
+        is_code_dirty=is_dirty,
+        libraries=_libraries(),
+    )
+
+
+@cache
+def _code_commit() -> tuple[str | None, bool]:
+    """The commit of the checkout this code runs from, and whether it had uncommitted changes."""
+    folder = Path(__file__).resolve().parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit or None, bool(_git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return None, False
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return {name: metadata.version(name) for name in LIBRARIES}

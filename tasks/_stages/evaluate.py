@@ -1,0 +1,135 @@
+"""The two measures: AUC of held-out users on held-out pairs, and win rate over the base response."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pref_model.metrics import auc_per_user, cluster_bootstrap_mean, mean_by_user
+from tasks._convert import index_of, rows_of
+from tasks._stages.adapt import METHODS
+from tasks._stages.personalize import rewards
+from tasks._stages.stage import Inputs, Output, Stage
+from tasks._stages.win import CELL
+from tasks._stages.worlds import load_world
+from warehouse.tables import TABLES
+
+
+def build_auc(inputs: Inputs) -> dict[str, Output]:
+    """AUC of each new user, method and number of answers, and the means over users."""
+    world = load_world(inputs)
+    new_pairs = slice(world.n_seen_pairs, None)
+    labels = world.labels[world.n_seen_users :, new_pairs]
+    differences = world.differences[new_pairs]
+    counts = sorted(set(inputs.read("adapted_weights")["n_answers"].to_pylist()))
+    rows, means = [], []
+    for method in METHODS:
+        for count in counts:
+            personas, margins = rewards(inputs, method, count, differences)
+            order = [index_of(personas)[one] for one in world.new_users]
+            found = auc_per_user(margins[order], labels)
+            n_pairs = np.sum(~np.isnan(labels) & (labels != 0.5), axis=1)
+            rows += [
+                {
+                    "persona_id": persona,
+                    "method": method,
+                    "n_answers": count,
+                    "auc": None if np.isnan(auc) else float(auc),
+                    "n_pairs": int(n),
+                }
+                for persona, auc, n in zip(world.new_users, found, n_pairs, strict=True)
+            ]
+            interval = _interval(inputs, found)
+            means.append(
+                {
+                    "method": method,
+                    "n_answers": count,
+                    "auc_mean": interval[0],
+                    "auc_low": interval[1],
+                    "auc_high": interval[2],
+                    "n_users": interval[3],
+                }
+            )
+    rows.sort(key=lambda row: (row["persona_id"], row["method"], row["n_answers"]))
+    return {
+        "auc": Output(pa.Table.from_pylist(rows, TABLES["auc"].schema)),
+        "auc_means": Output(pa.Table.from_pylist(means, TABLES["auc_means"].schema)),
+    }
+
+
+def win_values(selections: pa.Table, judgments: pa.Table) -> pa.Table:
+    """One row a selection with its win (1), tie (½) or loss (0): the mean over valid orders.
+
+    A comparison without a valid verdict in both orders has a null value; it is counted as
+    unparsed, never as a tie.
+    """
+    by_order = judgments.group_by([*CELL, "presentation_order"]).aggregate(
+        [("prefers_personalized_prob", "mean")]
+    )
+    value = "prefers_personalized_prob_mean"
+    cells = by_order.group_by(CELL).aggregate([(value, "mean"), (value, "count")])
+    win = pc.if_else(pc.equal(cells[f"{value}_count"], 2), cells[f"{value}_mean"], None)
+    return selections.join(cells.select(CELL).append_column("win", win), CELL)
+
+
+def build_win_rates(inputs: Inputs) -> dict[str, Output]:
+    """Win rate by method: the mean over users of each user's mean over prompts."""
+    values = win_values(inputs.read("selections"), inputs.read("win_judgments"))
+    rows = []
+    for method in METHODS:
+        mine = values.filter(pc.equal(values["method"], method))
+        personas = sorted(set(mine["persona_id"].to_pylist()))
+        win = mine["win"].to_numpy(zero_copy_only=False).astype(np.float64)
+        by_user = mean_by_user(rows_of(mine["persona_id"], personas), win, len(personas))
+        mean, low, high, n_users = _interval(inputs, by_user)
+        rows.append(
+            {
+                "method": method,
+                "n_answers": inputs.config["n_answers"],
+                "win_rate_mean": mean,
+                "win_rate_low": low,
+                "win_rate_high": high,
+                "n_users": n_users,
+                "n_comparisons": int(np.sum(~np.isnan(win))),
+                "n_unparsed": int(np.sum(np.isnan(win))),
+            }
+        )
+    return {"win_rates": Output(pa.Table.from_pylist(rows, TABLES["win_rates"].schema))}
+
+
+def _interval(
+    inputs: Inputs, values: NDArray[np.float64]
+) -> tuple[float | None, float | None, float | None, int]:
+    config = inputs.config
+    found = cluster_bootstrap_mean(
+        values, draws=config["draws"], level=config["level"], seed=config["seed"]
+    )
+    if found.n == 0:
+        return None, None, None, 0
+    return found.mean, found.low, found.high, found.n
+
+
+AUC_STAGE = Stage(
+    name="auc",
+    reads=("pairs", "preferences", "splits", "embeddings", "models", "adapted_weights"),
+    writes=("auc", "auc_means"),
+    code=(
+        "tasks._stages.evaluate",
+        "tasks._stages.personalize",
+        "tasks._stages.worlds",
+        "tasks._convert",
+        "pref_model.metrics",
+        "pref_model.model",
+        "pref_model.types",
+    ),
+    build=build_auc,
+)
+WIN_RATES_STAGE = Stage(
+    name="win_rates",
+    reads=("selections", "win_judgments"),
+    writes=("win_rates",),
+    code=("tasks._stages.evaluate", "tasks._convert", "pref_model.metrics"),
+    build=build_win_rates,
+)

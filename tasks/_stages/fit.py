@@ -1,0 +1,99 @@
+"""Base rewards and user weights from the train part; classic RLHF beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks._convert import vector_column, vectors
+from tasks._stages.stage import Inputs, Output, Stage
+from tasks._stages.worlds import load_world
+from warehouse.tables import TABLES
+
+FIT_CODE = (
+    "tasks._convert",
+    "tasks._stages.worlds",
+    "pref_model.adapt",
+    "pref_model.baselines",
+    "pref_model.checkpoint",
+    "pref_model.distill",
+    "pref_model.fit",
+    "pref_model.likelihood",
+    "pref_model.model",
+    "pref_model.svd",
+    "pref_model.types",
+)
+
+
+def model_folder(inputs: Inputs, method: str) -> Path:
+    """The checkpoint folder of a method's model."""
+    return inputs.folder("models") / method
+
+
+def build(inputs: Inputs) -> dict[str, Output]:
+    """Fits both models; the validation part (seen users, new pairs) chooses and stops."""
+    from pref_model.baselines import fit_classic
+    from pref_model.checkpoint import save_model
+    from pref_model.fit import fit_reward_model
+    from pref_model.model import FitConfig, RunConfig
+
+    config = dict(inputs.config)
+    run = RunConfig(device="cpu", seed=config.pop("seed"))
+    encoder_id = config.pop("encoder_id")
+    settings = FitConfig(**{**config, "head_l2": tuple(config["head_l2"])})
+    world = load_world(inputs)
+    # Held-out users are no rows of the model: the fit sees users [0, n_seen) only.
+    seen = world.n_seen_users
+    parts = world.part("train"), world.part("validation")
+    models = {
+        "pref": fit_reward_model(world.differences, parts[0], seen, settings, run, parts[1]),
+        "classic": fit_classic(world.differences, parts[0], seen, settings, run, parts[1]),
+    }
+    rows: list[dict[str, Any]] = []
+    files: dict[str, bytes] = {}
+    for method, model in models.items():
+        saved = save_model(model)
+        files |= {f"{method}/{name}": data for name, data in saved.items()}
+        rows.append(
+            {
+                "method": method,
+                "n_base_rewards": model.d,
+                "embedding_width": world.differences.shape[1],
+                "encoder": encoder_id,
+                "file_name": f"{method}/model.safetensors",
+            }
+        )
+    embedded = inputs.read("embeddings")
+    features = models["pref"].response_features(vectors(embedded["embedding"]))
+    base_rewards = pa.table(
+        {
+            "response_id": embedded["response_id"],
+            "base_rewards": vector_column(features.astype(np.float32), pa.float32()),
+        },
+        TABLES["base_rewards"].schema,
+    )
+    user_weights = pa.table(
+        {
+            "persona_id": world.personas[:seen],
+            "weights": vector_column(models["pref"].user_weights, pa.float32()),
+        },
+        TABLES["user_weights"].schema,
+    )
+    by_method = sorted(rows, key=lambda row: str(row["method"]))
+    return {
+        "models": Output(pa.Table.from_pylist(by_method, TABLES["models"].schema), files),
+        "base_rewards": Output(base_rewards),
+        "user_weights": Output(user_weights),
+    }
+
+
+STAGE = Stage(
+    name="fit",
+    reads=("pairs", "preferences", "splits", "embeddings"),
+    writes=("models", "base_rewards", "user_weights"),
+    code=("tasks._stages.fit", *FIT_CODE),
+    build=build,
+)

@@ -1,0 +1,94 @@
+"""Role-play judging: each persona sees each of its pairs in both orders, and the order is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from prompts.catalog import load_template
+from prompts.verdict import Unparsed, parse_verdict
+from tasks._convert import ORDERS, Order, Reading, presented, read_verdict
+from tasks._llm.types import CallReply, CallRequest
+from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.stage import Inputs
+from warehouse.tables import TABLES
+
+
+def judge_request(
+    inputs: Inputs, persona: str, prompt: str, text_a: str, text_b: str, order: Order, repeat: int
+) -> CallRequest:
+    """The call that asks one persona about two texts in one order."""
+    config = inputs.config
+    slots = {"persona": persona, "prompt": prompt, **presented(text_a, text_b, order)}
+    return CallRequest(
+        endpoint_name=config["endpoint_name"],
+        model=config["judge_model"],
+        messages=tuple(load_template(config["template"]).render(**slots)),
+        sampling=config["sampling"],
+        repeat=repeat,
+    )
+
+
+def read_reply(inputs: Inputs, reply: CallReply, order: Order) -> Reading:
+    """The verdict in a reply, with the reason where there is none."""
+    menu = load_template(inputs.config["template"]).menu
+    if reply.finish_reason == "content_filter":
+        return Reading(None, False, "content_filter", None)
+    if menu is None:
+        return read_verdict(Unparsed("no_verdict"), order)
+    is_truncated = reply.finish_reason == "length"
+    return read_verdict(parse_verdict(reply.text or "", menu, is_truncated=is_truncated), order)
+
+
+def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
+    """Asks for cells [start, stop) of the design, both orders, every repeat."""
+    cells = inputs.read("design").slice(start, stop - start).to_pylist()
+    profile = inputs.lookup("personas", "persona_id", "profile_text")
+    prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
+    text = inputs.lookup("responses", "response_id", "response_text")
+    pair = {one["pair_id"]: one for one in inputs.read("pairs").to_pylist()}
+    work: list[tuple[dict[str, Any], Order, int, CallRequest]] = []
+    for cell in cells:
+        asked = pair[cell["pair_id"]]
+        for order in ORDERS:
+            for repeat in range(inputs.config["repeats"]):
+                call = judge_request(
+                    inputs,
+                    profile[cell["persona_id"]],
+                    prompt[asked["prompt_id"]],
+                    text[asked["response_a_id"]],
+                    text[asked["response_b_id"]],
+                    order,
+                    repeat,
+                )
+                work.append((cell, order, repeat, call))
+    replies = complete([call for *_, call in work])
+    rows = []
+    for (cell, order, repeat, call), reply in zip(work, replies, strict=True):
+        reading = read_reply(inputs, reply, order)
+        rows.append(
+            {
+                **cell,
+                "presentation_order": order,
+                "repeat": repeat,
+                "request_key": call.key,
+                "judge_model": call.model,
+                "reply_text": reply.text,
+                **reading._asdict(),
+            }
+        )
+    return pa.Table.from_pylist(rows, TABLES["judgments"].schema)
+
+
+STAGE = CallStage(
+    name="judge",
+    reads=("prompts", "personas", "responses", "pairs", "design"),
+    writes=("judgments",),
+    code=("tasks._stages.judge", *CALL_CODE),
+    n_cells=lambda inputs: inputs.read("design").num_rows,
+    calls_per_cell=lambda inputs: len(ORDERS) * int(inputs.config["repeats"]),
+    run_cells=run_cells,
+    templates=lambda inputs: (inputs.config["template"],),
+    models=lambda inputs: (inputs.config["judge_model"],),
+)

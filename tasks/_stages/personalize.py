@@ -1,0 +1,185 @@
+"""Best-of-N: a pool of revisions of each held-out prompt's base response, and each user's choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from prompts.personas import attribute_personas
+from prompts.traits import style_text
+from tasks._convert import index_of, vectors
+from tasks._seeds import stable_shuffle
+from tasks._stages.adapt import METHODS
+from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.fit import model_folder
+from tasks._stages.respond import request, response_row
+from tasks._stages.stage import Inputs, Output, Stage
+from warehouse.tables import TABLES
+
+
+def pool_prompts(inputs: Inputs) -> list[dict[str, Any]]:
+    """The held-out prompts for which responses are personalized, in id order."""
+    splits = inputs.read("splits")
+    new = splits.filter(
+        pc.and_(pc.equal(splits["entity_kind"], "pair"), pc.equal(splits["side"], "new"))
+    )
+    prompt_of = inputs.lookup("pairs", "pair_id", "prompt_id")
+    ids = sorted({prompt_of[pair] for pair in new["entity_id"].to_pylist()})
+    wanted = inputs.config["n_prompts"]
+    if wanted is not None:
+        ids = sorted(stable_shuffle(inputs.config["seed"], "win-prompts", ids)[:wanted])
+    text = inputs.lookup("prompts", "prompt_id", "prompt_text")
+    return [{"prompt_id": one, "prompt_text": text[one]} for one in ids]
+
+
+def pool_styles(seed: int, prompt_id: str, size: int) -> list[tuple[str, str]]:
+    """The random pairs of traits that a prompt's revisions are made with, no pair twice in 84."""
+    everyone = {one.persona_id: one.traits for one in attribute_personas()}
+    order = stable_shuffle(seed, f"pool-{prompt_id}", everyone)
+    return [everyone[order[index % len(order)]] for index in range(size)]
+
+
+def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
+    """Writes the base response of prompts [start, stop), then revises it in every style."""
+    config = inputs.config
+    prompts = pool_prompts(inputs)[start:stop]
+    bases = [request(inputs, config["base_template"], {"prompt": one["prompt_text"]}) for one in prompts]
+    rows: list[dict[str, Any]] = []
+    work = []
+    for prompt, call, reply in zip(prompts, bases, complete(bases), strict=True):
+        prompt_id = prompt["prompt_id"]
+        base = response_row(
+            reply, call, prompt_id=prompt_id, role="base", suffix="base", style=None
+        )
+        rows.append(base)
+        if base["response_text"] is None:
+            continue
+        for number, traits in enumerate(
+            pool_styles(config["seed"], prompt_id, config["pool_size"])
+        ):
+            slots = {
+                "prompt": prompt["prompt_text"],
+                "draft": base["response_text"],
+                "style": style_text(traits),
+            }
+            revision = request(inputs, config["revise_template"], slots)
+            work.append((base, number, traits, revision))
+    replies = complete([call for *_, call in work])
+    for (base, number, traits, call), reply in zip(work, replies, strict=True):
+        rows.append(
+            response_row(
+                reply,
+                call,
+                prompt_id=base["prompt_id"],
+                role="revision",
+                suffix=f"revision-{number:03d}",
+                style="+".join(traits),
+                parent=base["response_id"],
+            )
+        )
+    rows.sort(key=lambda row: str(row["response_id"]))
+    return pa.Table.from_pylist(rows, TABLES["pool_responses"].schema)
+
+
+def rewards(
+    inputs: Inputs, method: str, n_answers: int, embeddings: NDArray[np.float64]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Rewards of responses for every new user by one method (eq 3).
+
+    Args:
+        inputs: A plan that reads ``adapted_weights`` and ``models``.
+        method: ``pref``, ``classic`` or ``per_user``.
+        n_answers: Answers known of each user.
+        embeddings: (R, D) of responses, or (M, D) of differences, which gives margins.
+
+    Returns:
+        Persona ids and (U, R) rewards.
+    """
+    from pref_model.checkpoint import load_model
+
+    table = inputs.read("adapted_weights")
+    mine = table.filter(
+        pc.and_(pc.equal(table["method"], method), pc.equal(table["n_answers"], n_answers))
+    )
+    weights = vectors(mine["weights"])
+    personas = mine["persona_id"].to_pylist()
+    if method == "per_user":
+        return personas, weights @ embeddings.T
+    model = load_model(model_folder(inputs, method))
+    return personas, weights @ model.pair_features(embeddings).T
+
+
+def select(inputs: Inputs) -> dict[str, Output]:
+    """Each new user's best revision of each held-out prompt, by each method."""
+    from pref_model.bestofn import best_of_n
+
+    embedded = inputs.read("pool_embeddings")
+    place = index_of(embedded["response_id"].to_pylist())
+    embeddings = vectors(embedded["embedding"])
+    pool: dict[str, list[str]] = {}
+    base: dict[str, str] = {}
+    for row in inputs.read("pool_responses").to_pylist():
+        if row["response_role"] == "base":
+            base[row["prompt_id"]] = row["response_id"]
+        elif row["response_id"] in place:
+            pool.setdefault(row["prompt_id"], []).append(row["response_id"])
+    prompts = sorted(pool)
+    width = max(map(len, pool.values()), default=0)
+    candidates = np.full((len(prompts), width), -1, np.int64)
+    for index, prompt in enumerate(prompts):
+        candidates[index, : len(pool[prompt])] = [place[one] for one in pool[prompt]]
+    ids = embedded["response_id"].to_pylist()
+    n_answers = inputs.config["n_answers"]
+    rows = []
+    for method in METHODS:
+        personas, scored = rewards(inputs, method, n_answers, embeddings)
+        for persona, chosen in zip(personas, best_of_n(scored, candidates), strict=True):
+            rows += [
+                {
+                    "persona_id": persona,
+                    "method": method,
+                    "n_answers": n_answers,
+                    "prompt_id": prompt,
+                    "response_id": ids[row],
+                    "base_response_id": base[prompt],
+                }
+                for prompt, row in zip(prompts, chosen, strict=True)
+            ]
+    rows.sort(key=lambda row: (row["persona_id"], row["method"], row["prompt_id"]))
+    return {"selections": Output(pa.Table.from_pylist(rows, TABLES["selections"].schema))}
+
+
+POOL_STAGE = CallStage(
+    name="pool",
+    reads=("prompts", "pairs", "splits"),
+    writes=("pool_responses",),
+    code=(
+        "tasks._stages.personalize",
+        "tasks._stages.respond",
+        "prompts.personas",
+        "prompts.traits",
+        *CALL_CODE,
+    ),
+    n_cells=lambda inputs: len(pool_prompts(inputs)),
+    calls_per_cell=lambda inputs: 1 + int(inputs.config["pool_size"]),
+    run_cells=run_cells,
+    templates=lambda inputs: (inputs.config["base_template"], inputs.config["revise_template"]),
+    models=lambda inputs: (inputs.config["responder_model"],),
+)
+SELECT_STAGE = Stage(
+    name="select",
+    reads=("pool_responses", "pool_embeddings", "models", "adapted_weights"),
+    writes=("selections",),
+    code=(
+        "tasks._stages.personalize",
+        "tasks._convert",
+        "pref_model.bestofn",
+        "pref_model.checkpoint",
+        "pref_model.model",
+    ),
+    build=select,
+)

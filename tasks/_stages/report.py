@@ -1,0 +1,161 @@
+"""The report: one self-contained HTML file, and every number in it as a row."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment
+
+from tasks._stages.figures import LOOK, auc_by_answers, win_rates
+from tasks._stages.stage import Inputs, Output, Stage
+from warehouse.manifest import Manifest
+from warehouse.tables import TABLES
+
+N_EXAMPLES = 3
+
+
+def build(inputs: Inputs) -> dict[str, Output]:
+    """Draws the page from the datasets it names, and nothing else: the same datasets, the same page."""
+    auc = inputs.read("auc_means").to_pylist()
+    wins = inputs.read("win_rates").to_pylist()
+    audit = next(
+        row for row in inputs.read("judge_audit").to_pylist() if row["slice_kind"] == "overall"
+    )
+    manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
+    page = _environment().from_string(_source("report_page.html"))
+    html = page.render(
+        css=_source("report_page.css"),
+        is_simulated=inputs.config["is_simulated"],
+        names={method: name for method, (name, _, _) in LOOK.items()},
+        auc=_by_method(auc),
+        answers=sorted({row["n_answers"] for row in auc}),
+        wins={row["method"]: row for row in wins},
+        audit=audit,
+        truth=inputs.config.get("true_position_bias_logit"),
+        auc_figure=auc_by_answers(auc),
+        win_figure=win_rates(wins),
+        examples=_examples(inputs),
+        datasets=[_dataset(one) for one in _in_order(manifests)],
+        shape=_shape(inputs),
+        models=sorted({model for one in manifests for model in one.models}),
+        cost=_total(manifests),
+    )
+    return {"report": Output(_numbers(auc, wins, audit), {"report.html": html.encode()})}
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = lambda value, digits=3: (
+        "–" if value is None else f"{value:.{digits}f}"
+    )
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
+    environment.filters["count"] = lambda value: f"{value:,}"
+    environment.filters["usd"] = lambda value: "unknown" if value is None else f"{value:.4f}"
+    return environment
+
+
+def _source(name: str) -> str:
+    return (files("tasks._stages") / name).read_text("utf-8")
+
+
+def _by_method(rows: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["method"], {})[row["n_answers"]] = row
+    return found
+
+
+def _shape(inputs: Inputs) -> dict[str, int]:
+    splits = inputs.read("splits").to_pylist()
+    return {
+        f"{side}_{kind}": sum(row["side"] == side and row["entity_kind"] == kind for row in splits)
+        for side in ("seen", "new")
+        for kind in ("persona", "pair")
+    }
+
+
+def _examples(inputs: Inputs) -> list[dict[str, Any]]:
+    """Choices of the first few held-out users, each on another prompt."""
+    text = inputs.lookup("pool_responses", "response_id", "response_text")
+    prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
+    mine = [row for row in inputs.read("selections").to_pylist() if row["method"] == "pref"]
+    personas = sorted({row["persona_id"] for row in mine})[:N_EXAMPLES]
+    examples = []
+    for number, persona in enumerate(personas):
+        rows = [row for row in mine if row["persona_id"] == persona]
+        row = rows[number % len(rows)]
+        examples.append(
+            {
+                "persona": persona,
+                "prompt": prompt[row["prompt_id"]],
+                "base": text[row["base_response_id"]],
+                "chosen": text[row["response_id"]],
+            }
+        )
+    return examples
+
+
+def _in_order(manifests: list[Manifest]) -> list[Manifest]:
+    place = {name: index for index, name in enumerate(TABLES)}
+    return sorted(manifests, key=lambda one: place[one.dataset])
+
+
+def _dataset(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "name": manifest.dataset,
+        "version": manifest.version,
+        "grain": TABLES[manifest.dataset].grain,
+        "rows": manifest.n_rows,
+        "calls": manifest.calls.made + manifest.calls.reused,
+        "cost_usd": manifest.calls.cost_usd,
+        "parents": ", ".join(f"{name} {version}" for name, version in manifest.parents.items()),
+        "templates": ", ".join(f"{one.name} v{one.version}" for one in manifest.templates),
+    }
+
+
+def _total(manifests: list[Manifest]) -> float | None:
+    # The datasets of one stage carry the same count; a stage is counted once.
+    by_stage = {one.stage: one.calls.cost_usd for one in manifests}
+    costs = [one for one in by_stage.values() if one is not None]
+    return math.fsum(costs) if len(costs) == len(by_stage) else None
+
+
+def _numbers(
+    auc: list[dict[str, Any]], wins: list[dict[str, Any]], audit: dict[str, Any]
+) -> pa.Table:
+    rows = [_number(f"{row['method']}@{row['n_answers']}", "auc", row) for row in auc]
+    rows += [_number(f"{row['method']}@{row['n_answers']}", "win_rate", row) for row in wins]
+    rows += [
+        {"figure": "judge_audit", "key": name, "value": float(value), "low": None, "high": None}
+        for name, value in audit.items()
+        if isinstance(value, int | float)
+    ]
+    rows.sort(key=lambda row: (row["figure"], row["key"]))
+    return pa.Table.from_pylist(rows, TABLES["report"].schema)
+
+
+def _number(key: str, figure: str, row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "figure": figure,
+        "key": key,
+        "value": row[f"{figure}_mean"],
+        "low": row[f"{figure}_low"],
+        "high": row[f"{figure}_high"],
+    }
+
+
+STAGE = Stage(
+    name="report",
+    reads=(
+        "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
+        "judge_audit", "splits", "embeddings", "models", "base_rewards", "user_weights",
+        "adapted_weights", "questions", "auc", "auc_means", "pool_responses", "pool_embeddings",
+        "selections", "win_judgments", "win_rates",
+    ),
+    writes=("report",),
+    code=("tasks._stages.report", "tasks._stages.figures"),
+    build=build,
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""What a stage is: its name, what it reads and writes, its code, its body. It runs nothing itself.
+
+A dataset version is the hash of (stage, stage code, config, parent versions). The code part is
+the hash of the source files that a stage names in ``code``; a test keeps those lists complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.errors import StageFailed
+from tasks.types import StagePlan
+from warehouse.store import Warehouse
+
+
+@dataclass(frozen=True)
+class Output:
+    """Rows (and files) of one dataset."""
+
+    rows: pa.Table | Iterable[pa.RecordBatch]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A stage's view of the warehouse: exactly the versions its plan names."""
+
+    warehouse: Warehouse
+    plan: StagePlan
+
+    def read(self, dataset: str) -> pa.Table:
+        """Rows of a parent dataset, in key order."""
+        return _read(self.warehouse, dataset, self.plan.parents[dataset])
+
+    def lookup(self, dataset: str, key: str, value: str) -> dict[str, Any]:
+        """One column of a parent dataset by another."""
+        return _lookup(self.warehouse, dataset, self.plan.parents[dataset], key, value)
+
+    def folder(self, dataset: str) -> Path:
+        """The folder of a parent dataset's files."""
+        return self.warehouse.folder(dataset, self.plan.parents[dataset])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The stage's configuration, as it entered the version."""
+        return self.plan.config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that makes no calls."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    code: tuple[str, ...]
+    build: Callable[[Inputs], dict[str, Output]]
+
+
+@cache
+def code_sha256(modules: tuple[str, ...]) -> str:
+    """Hash of the named modules' source files.
+
+    Args:
+        modules: Dotted names, any order.
+
+    Returns:
+        64 hex digits; line endings do not matter, every other character does.
+
+    Raises:
+        StageFailed: A module has no source file.
+    """
+    digest = hashlib.sha256()
+    for module in sorted(set(modules)):
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.origin:
+            raise StageFailed(
+                f"stage code: module {module!r} has no source file; expected an installed package"
+                " with sources; reinstall the project"
+            )
+        source = Path(spec.origin).read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{module}\0{len(source)}\0".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
+# Versions are immutable, so a table read once stays right; the bound is for memory alone.
+@lru_cache(maxsize=32)
+def _read(warehouse: Warehouse, dataset: str, version: str) -> pa.Table:
+    return warehouse.read(dataset, version)
+
+
+@lru_cache(maxsize=32)
+def _lookup(
+    warehouse: Warehouse, dataset: str, version: str, key: str, value: str
+) -> dict[str, Any]:
+    table = _read(warehouse, dataset, version)
+    return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))

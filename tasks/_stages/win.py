@@ -1,0 +1,72 @@
+"""Win rate: each user's own judge compares the personalized with the base response, both orders."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tasks._convert import ORDERS
+from tasks._llm.types import CallRequest
+from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.judge import judge_request, read_reply
+from tasks._stages.stage import Inputs
+from warehouse.tables import TABLES
+
+CELL = ["persona_id", "prompt_id", "response_id", "base_response_id"]
+
+
+def comparisons(inputs: Inputs) -> pa.Table:
+    """What has to be judged: each chosen response once a user, whichever methods chose it."""
+    chosen = inputs.read("selections").select(CELL)
+    return chosen.group_by(CELL).aggregate([]).sort_by([(name, "ascending") for name in CELL])
+
+
+def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
+    """Asks for comparisons [start, stop); A is the personalized response, B the base."""
+    cells = comparisons(inputs).slice(start, stop - start).to_pylist()
+    profile = inputs.lookup("personas", "persona_id", "profile_text")
+    prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
+    text = inputs.lookup("pool_responses", "response_id", "response_text")
+    work: list[tuple[dict[str, str], str, int, CallRequest]] = []
+    for cell in cells:
+        for order in ORDERS:
+            for repeat in range(inputs.config["repeats"]):
+                call = judge_request(
+                    inputs,
+                    profile[cell["persona_id"]],
+                    prompt[cell["prompt_id"]],
+                    text[cell["response_id"]],
+                    text[cell["base_response_id"]],
+                    order,
+                    repeat,
+                )
+                work.append((cell, order, repeat, call))
+    rows = []
+    replies = complete([call for *_, call in work])
+    for (cell, order, repeat, call), reply in zip(work, replies, strict=True):
+        reading = read_reply(inputs, reply, "ab" if order == "ab" else "ba")._asdict()
+        rows.append(
+            {
+                **cell,
+                "presentation_order": order,
+                "repeat": repeat,
+                "request_key": call.key,
+                "judge_model": call.model,
+                "reply_text": reply.text,
+                "prefers_personalized_prob": reading.pop("prefers_a_prob"),
+                **reading,
+            }
+        )
+    return pa.Table.from_pylist(rows, TABLES["win_judgments"].schema)
+
+
+STAGE = CallStage(
+    name="win",
+    reads=("prompts", "personas", "pool_responses", "selections"),
+    writes=("win_judgments",),
+    code=("tasks._stages.win", "tasks._stages.judge", *CALL_CODE),
+    n_cells=lambda inputs: comparisons(inputs).num_rows,
+    calls_per_cell=lambda inputs: len(ORDERS) * int(inputs.config["repeats"]),
+    run_cells=run_cells,
+    templates=lambda inputs: (inputs.config["template"],),
+    models=lambda inputs: (inputs.config["judge_model"],),
+)

@@ -1,0 +1,89 @@
+"""Datasets as the arrays that `pref_model` works on: users, pairs, labels, features. No fitting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pref_model.types import Preferences, preferences_from_matrix
+from tasks._convert import index_of, label_matrix, vectors
+from tasks._stages.stage import Inputs
+
+# A preference rests on both orders, or it is not used: one order alone carries the position bias.
+MIN_VALID_ORDERS = 2
+
+
+class World(NamedTuple):
+    """One preference matrix with its split.
+
+    Attributes:
+        personas: U ids; seen users first, each group sorted.
+        pairs: M ids; seen pairs first, each group sorted.
+        prompt_of_pair: (M,) int64, equal numbers share a prompt.
+        labels: (U, M) P(A preferred), nan where unknown.
+        differences: (M, D) float64, embedding of A minus embedding of B.
+        n_seen_users: Users to train on.
+        n_seen_pairs: Pairs to train on.
+    """
+
+    personas: list[str]
+    pairs: list[str]
+    prompt_of_pair: NDArray[np.int64]
+    labels: NDArray[np.float64]
+    differences: NDArray[np.float64]
+    n_seen_users: int
+    n_seen_pairs: int
+
+    @property
+    def new_users(self) -> list[str]:
+        """Ids of the held-out users, in row order."""
+        return self.personas[self.n_seen_users :]
+
+    def part(self, name: str) -> Preferences:
+        """Cells of one part, indexed as in this world (METHOD section 2).
+
+        train: seen users, seen pairs; validation: seen users, new pairs; calibration: new users,
+        seen pairs; test: new users, new pairs.
+        """
+        keep_seen_user = name in ("train", "validation")
+        keep_seen_pair = name in ("train", "calibration")
+        user_is_seen = np.arange(len(self.personas)) < self.n_seen_users
+        pair_is_seen = np.arange(len(self.pairs)) < self.n_seen_pairs
+        kept = np.outer(user_is_seen == keep_seen_user, pair_is_seen == keep_seen_pair)
+        return preferences_from_matrix(np.where(kept, self.labels, np.nan))
+
+
+def load_world(inputs: Inputs) -> World:
+    """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
+    side = {
+        (row["entity_kind"], row["entity_id"]): row["side"]
+        for row in inputs.read("splits").to_pylist()
+    }
+    personas, n_seen_users = _seen_first(side, "persona")
+    pairs, n_seen_pairs = _seen_first(side, "pair")
+    rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
+    prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
+    embedded = inputs.read("embeddings")
+    place = index_of(embedded["response_id"].to_pylist())
+    embeddings = vectors(embedded["embedding"])
+    first = [place[rows[pair]["response_a_id"]] for pair in pairs]
+    second = [place[rows[pair]["response_b_id"]] for pair in pairs]
+    return World(
+        personas=personas,
+        pairs=pairs,
+        prompt_of_pair=np.array([prompts[rows[one]["prompt_id"]] for one in pairs], np.int64),
+        labels=label_matrix(inputs.read("preferences"), personas, pairs, MIN_VALID_ORDERS),
+        differences=embeddings[first] - embeddings[second],
+        n_seen_users=n_seen_users,
+        n_seen_pairs=n_seen_pairs,
+    )
+
+
+def _seen_first(side: dict[tuple[str, str], str], kind: str) -> tuple[list[str], int]:
+    ids = {where: [] for where in ("seen", "new")}  # type: dict[str, list[str]]
+    for (entity, one), where in sorted(side.items()):
+        if entity == kind:
+            ids[where].append(one)
+    return ids["seen"] + ids["new"], len(ids["seen"])

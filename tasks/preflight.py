@@ -1,0 +1,31 @@
+"""What can be told before a run starts, so that a wrong request fails in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks._engines import listen as _listen
+from tasks._runs import warehouse_at
+from tasks._stages.configs import stage_configs
+from tasks._stages.ingest import read_prompt_file
+from tasks.config import AttributesConfig
+
+
+def check(config: AttributesConfig) -> None:
+    """Refuses a run whose prompts, templates, encoder or warehouse cannot be used.
+
+    Raises:
+        InputRejected, PromptError, ModelError, WarehouseError: What is wrong, in one line.
+    """
+    stage_configs(config)
+    if config.ingest.prompts is not None:
+        read_prompt_file(Path(config.ingest.prompts))
+    with warehouse_at(config.warehouse).lock():
+        pass
+
+
+def listen(listener: Callable[[Any], None] | None) -> None:
+    """Sends the progress of calls to ``listener``."""
+    _listen(listener)

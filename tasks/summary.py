@@ -1,0 +1,57 @@
+"""The numbers a run ends with, read from its datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks._engines import simulator_settings
+from tasks._runs import warehouse_at
+from tasks.chain import Chain
+from tasks.config import AttributesConfig
+
+AUDITED = (
+    "n_judgments", "n_exact", "n_tolerated", "n_unparsed", "n_complete", "n_consistent",
+    "consistent_share", "first_share", "first_share_low", "first_share_high",
+    "position_bias_logit", "position_bias_low_logit", "position_bias_high_logit",
+)  # fmt: skip
+
+
+def summarize(config: AttributesConfig, chain: Chain) -> dict[str, Any]:
+    """What ``--json`` prints, less the time, which only the caller knows.
+
+    Returns:
+        ``calls_made``, ``calls_reused``, ``cost_usd`` (money spent in this run), ``datasets``
+        {name: version}, ``auc`` {method: {answers: {mean, low, high}}}, ``win_rate``
+        {method: {mean, low, high}}, ``judge_audit``, ``report`` (a path), ``is_simulated``.
+    """
+    warehouse = warehouse_at(config.warehouse)
+
+    def rows(dataset: str) -> list[dict[str, Any]]:
+        return warehouse.read(dataset, chain.datasets[dataset]).to_pylist()
+
+    auc: dict[str, dict[str, Any]] = {}
+    for row in rows("auc_means"):
+        auc.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "auc")
+    overall = next(row for row in rows("judge_audit") if row["slice_kind"] == "overall")
+    is_simulated = config.llm.base_url is None
+    audit = {name: overall[name] for name in AUDITED}
+    if is_simulated:
+        audit["true_position_bias_logit"] = simulator_settings(
+            config.llm.simulator
+        ).position_bias_logit
+    return {
+        "calls_made": chain.count.made,
+        "calls_reused": chain.count.reused,
+        "cost_usd": chain.count.spent_usd,
+        "datasets": dict(chain.datasets),
+        "auc": auc,
+        "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
+        "win_rate_answers": config.win.n_answers,
+        "judge_audit": audit,
+        "is_simulated": is_simulated,
+        "report": str(warehouse.file_path("report", chain.datasets["report"], "report.html")),
+    }
+
+
+def _interval(row: dict[str, Any], name: str) -> dict[str, float | None]:
+    return {part: row[f"{name}_{part}"] for part in ("mean", "low", "high")}

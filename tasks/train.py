@@ -1,0 +1,44 @@
+"""Tasks of the encode, fit and adapt stages. The work is in the modules of the same names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks._runs import run_stage
+from tasks._stages.adapt import STAGE as ADAPT_STAGE
+from tasks._stages.encode import POOL_STAGE as ENCODE_POOL_STAGE
+from tasks._stages.encode import STAGE as ENCODE_STAGE
+from tasks._stages.fit import STAGE as FIT_STAGE
+from tasks.caching import run_ids, stage_task
+from tasks.steps import Step
+from tasks.types import StagePlan
+
+
+@stage_task("encode")
+def encode(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``embeddings``. No calls, one encoder pass a text; safe to run again."""
+    return run_stage(plan, ENCODE_STAGE, run_ids())
+
+
+@stage_task("encode pool")
+def encode_pool(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``pool_embeddings``. No calls, one encoder pass a text; safe to run again."""
+    return run_stage(plan, ENCODE_POOL_STAGE, run_ids())
+
+
+@stage_task("fit")
+def fit(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``models``, ``base_rewards`` and ``user_weights``. No calls; safe to run again."""
+    return run_stage(plan, FIT_STAGE, run_ids())
+
+
+@stage_task("adapt")
+def adapt(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``adapted_weights`` and ``questions``. No calls; safe to run again."""
+    return run_stage(plan, ADAPT_STAGE, run_ids())
+
+
+ENCODE = Step(encode, ENCODE_STAGE)
+ENCODE_POOL = Step(encode_pool, ENCODE_POOL_STAGE)
+FIT = Step(fit, FIT_STAGE)
+ADAPT = Step(adapt, ADAPT_STAGE)

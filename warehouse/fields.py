@@ -1,0 +1,182 @@
+"""Every column of the warehouse, declared once.
+
+It groups no columns into tables and checks no rows.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+METHODS = ("pref", "classic", "per_user")
+UNPARSED_REASONS = ("empty", "no_verdict", "off_menu", "truncated", "content_filter")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column: the same name has the same type, unit and meaning in every table.
+
+    Attributes:
+        name: Column name.
+        type: Arrow type.
+        description: What a value means, in one sentence.
+        unit: Unit of a value, or of the elements of a list; None where there is none.
+        allowed: The only values permitted, or None.
+        low: Smallest value permitted (for a list: of its elements), or None.
+        high: Largest value permitted (for a list: of its elements), or None.
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str | None = None
+    allowed: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def _text(name: str, description: str, allowed: tuple[str, ...] | None = None) -> Field:
+    return Field(name, pa.string(), description, allowed=allowed)
+
+
+def _flag(name: str, description: str) -> Field:
+    return Field(name, pa.bool_(), description)
+
+
+def _count(name: str, unit: str, description: str) -> Field:
+    return Field(name, pa.int64(), description, unit, low=0)
+
+
+def _fraction(name: str, unit: str, description: str) -> Field:
+    return Field(name, pa.float64(), description, unit, low=0.0, high=1.0)
+
+
+def _number(name: str, unit: str | None, description: str) -> Field:
+    return Field(name, pa.float64(), description, unit)
+
+
+def _vector(name: str, element: pa.DataType, unit: str | None, description: str) -> Field:
+    return Field(name, pa.list_(element), description, unit)
+
+
+_DECLARED = (
+    # prompts and personas
+    _text("prompt_id", "Name of a prompt, stable from run to run."),
+    _text("prompt_text", "What the user asked, exactly as it is sent to a model."),
+    _text("prompt_source", "Where the prompt came from: a file name or a hub id."),
+    _text("persona_id", "Name of a user (persona), stable from run to run."),
+    _text("persona_kind", "Which family of users the persona belongs to.", ("attributes",)),
+    _text("trait_1", "First of the two signed traits the persona prefers."),
+    _text("trait_2", "Second of the two signed traits the persona prefers."),
+    _text("profile_text", "The persona in words, as a judge reads it."),
+    # responses and pairs
+    _text("response_id", "Name of one generated text."),
+    _text(
+        "response_role",
+        "What the response is for: a side of a pair, a base response, or a revision of one.",
+        ("pair_a", "pair_b", "base", "revision"),
+    ),
+    _text("style", "Traits the responder was told to show, joined by '+'; null for none."),
+    _text("parent_response_id", "The response that a revision rewrites; null for the others."),
+    _text("response_text", "The generated text; null when the model gave none."),
+    _text("finish_reason", "Why the model stopped, in its server's words; null if it did not say."),
+    _text("request_key", "SHA-256 of the call that gave the reply: its name in the call ledger."),
+    _text("response_model", "Model that wrote the response."),
+    _text("pair_id", "Name of a pair of responses to one prompt."),
+    _text("response_a_id", "First response (A) of the pair; preferences are P(A preferred)."),
+    _text("response_b_id", "Second response (B) of the pair."),
+    # judging
+    _text(
+        "presentation_order",
+        "Order shown to the judge; ab = A (or the personalized response) first, ba = second.",
+        ("ab", "ba"),
+    ),
+    _count("repeat", "repeats", "Index of a repeated identical question, from 0."),
+    _text("judge_model", "Model that judged."),
+    _text(
+        "verdict",
+        "Which of the two shown responses the judge chose, by position; null when unparsed.",
+        ("first", "second"),
+    ),
+    _flag("is_exact_form", "Whether the reply was exactly the form that was asked for."),
+    _text(
+        "unparsed_reason",
+        "Why the reply gives no verdict; null when it gives one.",
+        UNPARSED_REASONS,
+    ),
+    _fraction("prefers_a_prob", "probability", "1 if the judge chose A, 0 if B; null if unparsed."),
+    _fraction(
+        "prefers_personalized_prob",
+        "probability",
+        "1 if the judge chose the personalized response, 0 if the base; null if unparsed.",
+    ),
+    _text("reply_text", "The judge's reply before parsing; null when there was no text."),
+    # preferences
+    _fraction(
+        "preference_prob",
+        "probability",
+        "P(A preferred): mean over presentation orders; null when no order gave a verdict.",
+    ),
+    _count("n_valid", "judgments", "Judgments with a verdict."),
+    _count("n_asked", "judgments", "Judgments asked for."),
+    _flag("is_tie", "Whether the verdicts cancel out, so that neither response is preferred."),
+    # judge audit
+    _text("slice_kind", "What the audited judgments have in common.", ("overall", "persona")),
+    _text("slice_id", "Which slice of that kind: 'all' or a persona."),
+    _count("n_judgments", "judgments", "Judgments in the slice."),
+    _count("n_exact", "judgments", "Judgments whose reply had exactly the form asked for."),
+    _count("n_tolerated", "judgments", "Judgments with a verdict in another form."),
+    _count("n_unparsed", "judgments", "Judgments without a verdict."),
+    _fraction("unparsed_share", "share of judgments", "Judgments without a verdict, as a share."),
+    _count("n_complete", "cells", "Cells with a verdict in both presentation orders."),
+    _count("n_consistent", "cells", "Complete cells whose two orders chose the same response."),
+    _fraction("consistent_share", "share of complete cells", "Consistent among complete cells."),
+    _fraction("first_share", "share of verdicts", "Verdicts for the response shown first."),
+    _fraction("first_share_low", "share of verdicts", "Lower end of first_share's interval."),
+    _fraction("first_share_high", "share of verdicts", "Upper end of first_share's interval."),
+    _number("position_bias_logit", "logit", "Judge's lean to the response shown first."),
+    _number("position_bias_low_logit", "logit", "Lower end of position_bias_logit's interval."),
+    _number("position_bias_high_logit", "logit", "Upper end of position_bias_logit's interval."),
+    # splits
+    _text("entity_kind", "Whether the row is about a persona or a pair.", ("persona", "pair")),
+    _text("entity_id", "The persona_id or pair_id."),
+    _text("side", "seen in training, or new.", ("seen", "new")),
+    # models and what they compute
+    _vector("embedding", pa.float32(), None, "Encoder's vector of prompt and response."),
+    _text("method", "How the user's taste is modeled.", METHODS),
+    _count("n_base_rewards", "base rewards", "Width d of the base rewards."),
+    _count("embedding_width", "dimensions", "Width D of the embeddings the model reads."),
+    _text("encoder", "Name and revision of the text encoder."),
+    _text("file_name", "File beside the rows that holds the trained weights."),
+    _text("file_sha256", "SHA-256 of that file."),
+    _vector("base_rewards", pa.float32(), "logit", "Base rewards of the response, length d."),
+    _vector("weights", pa.float64(), None, "The user's weights on the base rewards, length d."),
+    # adaptation and measures
+    _count("n_answers", "answers", "Answers of a new user that the method has learned from."),
+    _count("step", "answers", "Place of the question in the user's interview, from 1."),
+    _text("rule", "Rule that chose the question."),
+    _number("rule_score", None, "What the rule maximized; null for a rule without a score."),
+    _fraction("answer_prob", "probability", "The user's answer: P(A preferred) of the pair asked."),
+    _fraction("auc", "probability", "Area under the user's ROC curve; null if all answers agree."),
+    _count("n_pairs", "pairs", "Test pairs of the user that are not ties."),
+    _fraction("auc_mean", "probability", "Mean of the users' AUC; null if none has one."),
+    _fraction("auc_low", "probability", "Lower end of auc_mean's interval."),
+    _fraction("auc_high", "probability", "Upper end of auc_mean's interval."),
+    _count("n_users", "users", "Users that the mean is over."),
+    _text("base_response_id", "The response every user gets without personalization."),
+    _fraction(
+        "win_rate_mean",
+        "share of comparisons",
+        "Mean of the users' win rates; null if no user has one.",
+    ),
+    _fraction("win_rate_low", "share of comparisons", "Lower end of win_rate_mean's interval."),
+    _fraction("win_rate_high", "share of comparisons", "Upper end of win_rate_mean's interval."),
+    _count("n_comparisons", "comparisons", "Comparisons of a personalized and a base response."),
+    # report
+    _text("figure", "Table or figure of the report that prints the number."),
+    _text("key", "Which number of that figure."),
+    _number("value", None, "The number as computed, before rounding; null when undefined."),
+    _number("low", None, "Lower end of the number's interval; null where there is none."),
+    _number("high", None, "Upper end of the number's interval; null where there is none."),
+)
+
+FIELDS: dict[str, Field] = {field.name: field for field in _DECLARED}

@@ -1,0 +1,329 @@
+"""Every dataset as a list of fields with a grain and a key. It holds no rows and opens no file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+
+from warehouse.canonical import sha256_json
+from warehouse.errors import DatasetMissing
+from warehouse.fields import FIELDS
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of dataset.
+
+    Attributes:
+        name: Dataset name.
+        grain: What one row is, in one sentence.
+        absent: What an absent row means, in one sentence.
+        key: Columns that together name a row.
+        columns: All columns in stored order.
+        nullable: Columns that may be null.
+        foreign: Column -> the "table.column"s of which at least one holds each value.
+        one_null: Column pairs of which, in every row, exactly one is null.
+    """
+
+    name: str
+    grain: str
+    absent: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    nullable: frozenset[str] = frozenset()
+    foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    one_null: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Arrow schema: types, null flags, and description and unit as field metadata."""
+        return pa.schema(
+            [_arrow_field(name, is_nullable=name in self.nullable) for name in self.columns]
+        )
+
+    @cached_property
+    def schema_id(self) -> str:
+        """12 hex digits that change when a column's name, type, unit, null flag or the key does.
+
+        Descriptions are left out: a better sentence does not make old data different.
+        """
+        columns = [
+            [name, str(FIELDS[name].type), FIELDS[name].unit, name in self.nullable]
+            for name in self.columns
+        ]
+        return sha256_json({"columns": columns, "key": list(self.key)})[:12]
+
+
+def _arrow_field(name: str, *, is_nullable: bool) -> pa.Field:
+    declared = FIELDS[name]
+    metadata = {"description": declared.description}
+    if declared.unit is not None:
+        metadata["unit"] = declared.unit
+    return pa.field(name, declared.type, nullable=is_nullable, metadata=metadata)
+
+
+_RESPONSE_COLUMNS = (
+    "response_id", "prompt_id", "response_role", "style", "parent_response_id", "response_text",
+    "finish_reason", "request_key", "response_model",
+)  # fmt: skip
+_RESPONSE_NULLABLE = frozenset({"style", "parent_response_id", "response_text", "finish_reason"})
+
+_PROMPT = ("prompts.prompt_id",)
+_PERSONA = ("personas.persona_id",)
+_PAIR = ("pairs.pair_id",)
+_PAIR_RESPONSE = ("responses.response_id",)
+_POOL_RESPONSE = ("pool_responses.response_id",)
+_ANY_RESPONSE = _PAIR_RESPONSE + _POOL_RESPONSE
+
+_DECLARED = (
+    Table(
+        name="prompts",
+        grain="One row is one prompt.",
+        absent="The prompt was not ingested, or fell outside the number asked for.",
+        key=("prompt_id",),
+        columns=("prompt_id", "prompt_text", "prompt_source"),
+    ),
+    Table(
+        name="personas",
+        grain="One row is one user (persona).",
+        absent="The persona was not chosen for this run.",
+        key=("persona_id",),
+        columns=("persona_id", "persona_kind", "trait_1", "trait_2", "profile_text"),
+    ),
+    Table(
+        name="responses",
+        grain="One row is one generated text.",
+        absent="The text was never asked for; a reply without text is a row with a null text.",
+        key=("response_id",),
+        columns=_RESPONSE_COLUMNS,
+        nullable=_RESPONSE_NULLABLE,
+        foreign={"prompt_id": _PROMPT, "parent_response_id": _PAIR_RESPONSE},
+    ),
+    Table(
+        name="pool_responses",
+        grain="One row is one candidate of a Best-of-N pool: a base response or a revision of one.",
+        absent="The text was never asked for; a reply without text is a row with a null text.",
+        key=("response_id",),
+        columns=_RESPONSE_COLUMNS,
+        nullable=_RESPONSE_NULLABLE,
+        foreign={"prompt_id": _PROMPT, "parent_response_id": _ANY_RESPONSE},
+    ),
+    Table(
+        name="pairs",
+        grain="One row is one pair of responses (A, B) to one prompt.",
+        absent="The prompt has no pair because one of its responses has no text.",
+        key=("pair_id",),
+        columns=("pair_id", "prompt_id", "response_a_id", "response_b_id"),
+        foreign={
+            "prompt_id": _PROMPT,
+            "response_a_id": _PAIR_RESPONSE,
+            "response_b_id": _PAIR_RESPONSE,
+        },
+    ),
+    Table(
+        name="design",
+        grain="One row is one cell that is to be judged: persona and pair.",
+        absent="The persona is not asked about the pair.",
+        key=("persona_id", "pair_id"),
+        columns=("persona_id", "pair_id"),
+        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+    ),
+    Table(
+        name="judgments",
+        grain="One row is one answer of the judge: persona, pair, presentation order, repeat.",
+        absent="The judge was not asked; an answer without a verdict is a row with its reason.",
+        key=("persona_id", "pair_id", "presentation_order", "repeat"),
+        columns=(
+            "persona_id", "pair_id", "presentation_order", "repeat", "request_key", "judge_model",
+            "verdict", "is_exact_form", "unparsed_reason", "prefers_a_prob", "reply_text",
+        ),
+        nullable=frozenset({"verdict", "unparsed_reason", "prefers_a_prob", "reply_text"}),
+        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        one_null=(("verdict", "unparsed_reason"), ("prefers_a_prob", "unparsed_reason")),
+    ),
+    Table(
+        name="preferences",
+        grain="One row is one cell of the preference matrix: persona and pair.",
+        absent="The judge was not asked about the cell.",
+        key=("persona_id", "pair_id"),
+        columns=("persona_id", "pair_id", "preference_prob", "n_valid", "n_asked", "is_tie"),
+        nullable=frozenset({"preference_prob"}),
+        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+    ),
+    Table(
+        name="judge_audit",
+        grain="One row is the judge's record on one slice of the judgments.",
+        absent="The slice holds no judgments.",
+        key=("slice_kind", "slice_id"),
+        columns=(
+            "slice_kind", "slice_id", "n_judgments", "n_exact", "n_tolerated", "n_unparsed",
+            "unparsed_share", "n_complete", "n_consistent", "consistent_share", "first_share",
+            "first_share_low", "first_share_high", "position_bias_logit",
+            "position_bias_low_logit", "position_bias_high_logit",
+        ),
+        nullable=frozenset({
+            "unparsed_share", "consistent_share", "first_share", "first_share_low",
+            "first_share_high", "position_bias_logit", "position_bias_low_logit",
+            "position_bias_high_logit",
+        }),
+    ),
+    Table(
+        name="splits",
+        grain="One row is the side of one persona or one pair.",
+        absent="The persona or pair takes no part in training or measurement.",
+        key=("entity_kind", "entity_id"),
+        columns=("entity_kind", "entity_id", "side"),
+    ),
+    Table(
+        name="embeddings",
+        grain="One row is the encoder's vector of one response to its prompt.",
+        absent="The response has no text, so there is nothing to encode.",
+        key=("response_id",),
+        columns=("response_id", "embedding"),
+        foreign={"response_id": _PAIR_RESPONSE},
+    ),
+    Table(
+        name="pool_embeddings",
+        grain="One row is the encoder's vector of one pool response to its prompt.",
+        absent="The response has no text, so there is nothing to encode.",
+        key=("response_id",),
+        columns=("response_id", "embedding"),
+        foreign={"response_id": _POOL_RESPONSE},
+    ),
+    Table(
+        name="models",
+        grain="One row is one trained model; its weights are the file beside the rows.",
+        absent="The method was not trained, or trains nothing.",
+        key=("method",),
+        columns=(
+            "method", "n_base_rewards", "embedding_width", "encoder", "file_name", "file_sha256",
+        ),
+    ),
+    Table(
+        name="base_rewards",
+        grain="One row is the base rewards of one response.",
+        absent="The response has no embedding.",
+        key=("response_id",),
+        columns=("response_id", "base_rewards"),
+        foreign={"response_id": _ANY_RESPONSE},
+    ),
+    Table(
+        name="user_weights",
+        grain="One row is the weights of one user seen in training.",
+        absent="The user is new, so training never saw it.",
+        key=("persona_id",),
+        columns=("persona_id", "weights"),
+        foreign={"persona_id": _PERSONA},
+    ),
+    Table(
+        name="adapted_weights",
+        grain="One row is the weights of one new user by one method after some answers.",
+        absent="The user had fewer answers to give, or the method does not adapt.",
+        key=("persona_id", "method", "n_answers"),
+        columns=("persona_id", "method", "n_answers", "weights"),
+        foreign={"persona_id": _PERSONA},
+    ),
+    Table(
+        name="questions",
+        grain="One row is one question put to one new user, in order.",
+        absent="The interview ended before this step.",
+        key=("persona_id", "step"),
+        columns=("persona_id", "step", "pair_id", "rule", "rule_score", "answer_prob"),
+        nullable=frozenset({"rule_score"}),
+        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+    ),
+    Table(
+        name="auc",
+        grain="One row is the AUC of one user by one method after some answers.",
+        absent="The user is not a test user, or the method has no result for that many answers.",
+        key=("persona_id", "method", "n_answers"),
+        columns=("persona_id", "method", "n_answers", "auc", "n_pairs"),
+        nullable=frozenset({"auc"}),
+        foreign={"persona_id": _PERSONA},
+    ),
+    Table(
+        name="auc_means",
+        grain="One row is the mean AUC over users of one method after some answers.",
+        absent="The method was not measured with that number of answers.",
+        key=("method", "n_answers"),
+        columns=("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
+        nullable=frozenset({"auc_mean", "auc_low", "auc_high"}),
+    ),
+    Table(
+        name="selections",
+        grain="One row is the response one method picks for one user and prompt.",
+        absent="The prompt has no pool, or the user has no weights by that method.",
+        key=("persona_id", "method", "n_answers", "prompt_id"),
+        columns=(
+            "persona_id", "method", "n_answers", "prompt_id", "response_id", "base_response_id",
+        ),
+        foreign={
+            "persona_id": _PERSONA,
+            "prompt_id": _PROMPT,
+            "response_id": _POOL_RESPONSE,
+            "base_response_id": _POOL_RESPONSE,
+        },
+    ),
+    Table(
+        name="win_judgments",
+        grain="One row is one answer of a user's judge on a personalized and a base response.",
+        absent="The judge was not asked: no method picked the response, or it is the base itself.",
+        key=(
+            "persona_id", "prompt_id", "response_id", "base_response_id", "presentation_order",
+            "repeat",
+        ),
+        columns=(
+            "persona_id", "prompt_id", "response_id", "base_response_id", "presentation_order",
+            "repeat", "request_key", "judge_model", "verdict", "is_exact_form", "unparsed_reason",
+            "prefers_personalized_prob", "reply_text",
+        ),
+        nullable=frozenset(
+            {"verdict", "unparsed_reason", "prefers_personalized_prob", "reply_text"}
+        ),
+        foreign={
+            "persona_id": _PERSONA,
+            "prompt_id": _PROMPT,
+            "response_id": _POOL_RESPONSE,
+            "base_response_id": _POOL_RESPONSE,
+        },
+        one_null=(
+            ("verdict", "unparsed_reason"),
+            ("prefers_personalized_prob", "unparsed_reason"),
+        ),
+    ),
+    Table(
+        name="win_rates",
+        grain="One row is the win rate of one method over the base after some answers.",
+        absent="The method picked no responses for that number of answers.",
+        key=("method", "n_answers"),
+        columns=(
+            "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
+            "n_comparisons", "n_unparsed",
+        ),
+        nullable=frozenset({"win_rate_mean", "win_rate_low", "win_rate_high"}),
+    ),
+    Table(
+        name="report",
+        grain="One row is one number that the report prints.",
+        absent="The report does not print that number.",
+        key=("figure", "key"),
+        columns=("figure", "key", "value", "low", "high"),
+        nullable=frozenset({"value", "low", "high"}),
+    ),
+)  # fmt: skip
+
+TABLES: dict[str, Table] = {table.name: table for table in _DECLARED}
+
+
+def table_named(name: str) -> Table:
+    """Look a table up.
+
+    Raises:
+        DatasetMissing: There is no such table.
+    """
+    if name not in TABLES:
+        raise DatasetMissing(
+            f"dataset {name!r} is not known; expected one of {', '.join(TABLES)}; check the name"
+        )
+    return TABLES[name]

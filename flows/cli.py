@@ -78,13 +78,13 @@ def _run(config: Any, *, as_json: bool) -> None:
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
         from flows.attributes import attributes
         from tasks import chain, preflight
-        from tasks.server import guarded_server
+        from tasks.server import start_server
 
         preflight.check(config)
         chain.watch(display.stage)
         preflight.listen(display.calls)
-        with guarded_server():
-            found = attributes(config)
+        start_server()
+        found = attributes(config)
     found["wall_s"] = round(time.monotonic() - started, 2)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")

@@ -96,6 +96,26 @@ class UserPrior(NamedTuple):
         return cls(weights.mean(axis=0), covariance + floor * np.eye(d))
 
 
+def training_prior(
+    pair_features: Floats, preferences: Preferences, n_users: int, beta: float
+) -> UserPrior:
+    """The default prior of new users: the training users' weights with their own uncertainty.
+
+    Each training user is refitted on the training pairs with the ridge prior of the fit (eq 6),
+    which gives the Laplace covariances that `UserPrior.from_users` adds.
+
+    Args:
+        pair_features: (M, d) features of every pair.
+        preferences: Training cells.
+        n_users: U training users.
+        beta: The fit's `user_l2`, > 0.
+    """
+    own = adapt_preferences(
+        pair_features, preferences, n_users, UserPrior.ridge(pair_features.shape[1], beta)
+    )
+    return UserPrior.from_users(own.mean, own.covariance)
+
+
 def adapt_users(
     features: Floats,
     labels: Floats,

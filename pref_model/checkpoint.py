@@ -11,45 +11,54 @@ from safetensors.numpy import load, save
 from pref_model.errors import CheckpointCorrupt, ModelError
 from pref_model.model import FitConfig, FitPoint, RewardModel
 
-TENSORS_FILE = "model.safetensors"
-SETTINGS_FILE = "model.json"
 _FORMAT = "pref-reward-model/1"
 _TENSORS = ("feature_mean", "feature_scale", "head", "user_weights")
 
 
-def save_model(model: RewardModel) -> dict[str, bytes]:
-    """Return the files of a model by name; equal models give equal bytes.
+def tensors_file(name: str) -> str:
+    """File of a model's arrays."""
+    return f"{name}.safetensors"
 
-    The caller writes them (the warehouse does so atomically); arrays come back bit for bit.
+
+def settings_file(name: str) -> str:
+    """File of everything else about a model."""
+    return f"{name}.json"
+
+
+def save_model(model: RewardModel, name: str = "model") -> dict[str, bytes]:
+    """Return the files of a model, ``{name}.safetensors`` and ``{name}.json``.
+
+    Equal models give equal bytes. The caller writes them (the warehouse does so atomically);
+    arrays come back bit for bit.
     """
     tensors = {
-        name: np.ascontiguousarray(getattr(model, name), dtype=np.float32) for name in _TENSORS
+        part: np.ascontiguousarray(getattr(model, part), dtype=np.float32) for part in _TENSORS
     }
     settings = {
         "format": _FORMAT,
         "config": asdict(model.config),
         "head_l2": model.head_l2,
         "history": [point._asdict() for point in model.history],
-        "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "shapes": {part: list(tensor.shape) for part, tensor in tensors.items()},
     }
     text = json.dumps(settings, sort_keys=True, indent=1, allow_nan=False)
-    return {TENSORS_FILE: save(tensors), SETTINGS_FILE: (text + "\n").encode()}
+    return {tensors_file(name): save(tensors), settings_file(name): (text + "\n").encode()}
 
 
-def load_model(directory: Path | str) -> RewardModel:
-    """Read what `save_model` returned, written under its names into `directory`.
+def load_model(directory: Path | str, name: str = "model") -> RewardModel:
+    """Read the model that `save_model` named ``name``, whose files lie in `directory`.
 
     Raises:
         CheckpointCorrupt: A file is missing, unreadable or of another format.
     """
     folder = Path(directory)
     try:
-        settings = json.loads((folder / SETTINGS_FILE).read_bytes())
-        tensors = load((folder / TENSORS_FILE).read_bytes())
+        settings = json.loads((folder / settings_file(name)).read_bytes())
+        tensors = load((folder / tensors_file(name)).read_bytes())
     except FileNotFoundError as error:
         raise CheckpointCorrupt(
-            f"model {folder}: found no {Path(str(error.filename)).name}, expected {TENSORS_FILE} "
-            f"and {SETTINGS_FILE}; fit again or name another version"
+            f"model {folder}: found no {Path(str(error.filename)).name}, expected "
+            f"{tensors_file(name)} and {settings_file(name)}; fit again or name another version"
         ) from error
     except (ValueError, SafetensorError, OSError) as error:
         raise CheckpointCorrupt(
@@ -57,12 +66,12 @@ def load_model(directory: Path | str) -> RewardModel:
         ) from error
     if not isinstance(settings, dict) or settings.get("format") != _FORMAT:
         raise CheckpointCorrupt(
-            f"model {folder}: {SETTINGS_FILE} is not of format {_FORMAT}; fit again"
+            f"model {folder}: {settings_file(name)} is not of format {_FORMAT}; fit again"
         )
-    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    shapes = {part: list(tensor.shape) for part, tensor in tensors.items()}
     if shapes != settings.get("shapes"):
         raise CheckpointCorrupt(
-            f"model {folder}: tensors {shapes} do not match {SETTINGS_FILE}; fit again"
+            f"model {folder}: tensors {shapes} do not match {settings_file(name)}; fit again"
         )
     try:
         config = dict(settings["config"])
@@ -75,6 +84,6 @@ def load_model(directory: Path | str) -> RewardModel:
         )
     except (KeyError, TypeError, ModelError) as error:
         raise CheckpointCorrupt(
-            f"model {folder}: {SETTINGS_FILE} has settings this version does not know ({error}); "
-            "fit again"
+            f"model {folder}: {settings_file(name)} has settings this version does not know "
+            f"({error}); fit again"
         ) from error

@@ -61,6 +61,9 @@ def distill(
         )
     root = np.ones(len(targets)) if weights is None else np.sqrt(weights / np.mean(weights))
     left, singular, right = np.linalg.svd(differences * root[:, None], full_matrices=False)
+    # Directions the differences do not have; left in, they would carry rounding into the head.
+    noise = np.finfo(float).eps * max(differences.shape) * singular.max(initial=0.0)
+    singular = np.where(singular > noise, singular, 0.0)
     square = singular**2
     if ridges is None:
         ridges = max(float(np.mean(square)), np.finfo(float).tiny) * np.logspace(-6.0, 6.0, 49)

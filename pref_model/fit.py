@@ -147,7 +147,8 @@ def fit_from_start(
     With `is_user_learned=False` the user weights stay as given (classic RLHF: ones).
     """
     best: tuple[float, Start, tuple[FitPoint, ...], float] | None = None
-    for head_l2 in config.head_l2 if check is not None else config.head_l2[:1]:
+    middle = config.head_l2[len(config.head_l2) // 2]
+    for head_l2 in (middle,) if check is None else config.head_l2:
         begin = _balanced(start, config.user_l2, head_l2) if is_user_learned else start
         kept, history, loss = _train(
             scaled, train, check, begin, head_l2, config, run, is_user_learned

@@ -18,8 +18,8 @@ class FitConfig:
         start: "svd" (ours), "svd_raw" (the paper's uncentered variant) or "random" (ablation).
         user_l2: beta of eq 5: sum of log likelihoods - (beta / 2) |Lambda|^2.
         head_l2: Strengths tried for the head, - (strength / 2) |W|^2 in the same units, with
-            inputs scaled to mean squared length 1; the best on validation is kept, the first
-            is used where there is no validation part.
+            inputs scaled to mean squared length 1; the best on validation is kept, the middle
+            one is used where there is no validation part.
         head_learning_rate: AdamW step size of the head.
         user_learning_rate: AdamW step size of the user weights.
         steps: Gradient steps at most.
@@ -32,8 +32,8 @@ class FitConfig:
     d: int = 8
     start: Literal["svd", "svd_raw", "random"] = "svd"
     user_l2: float = 1.0
-    head_l2: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0)
-    head_learning_rate: float = 0.01
+    head_l2: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0)
+    head_learning_rate: float = 0.003
     user_learning_rate: float = 0.01
     steps: int = 500
     batch_pairs: int = 32

@@ -7,14 +7,15 @@ This small process holds a pipe to the run and, when the pipe breaks, ends what 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 
 
 class Guard:
-    """A watcher process; `protect` names the processes that must not outlive this one."""
+    """A watcher process; `protect` names the processes that must not outlive this one.
+
+    The pipe breaks when this process ends, in whatever way; the watcher then ends by itself.
+    """
 
     def __init__(self) -> None:
         self._watcher = subprocess.Popen(
@@ -27,20 +28,12 @@ class Guard:
         )
 
     def protect(self, pid: int) -> None:
-        """Ends ``pid`` should this process die without closing the guard."""
+        """Ends ``pid`` once this process has ended."""
         stdin = self._watcher.stdin
         if stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(f"{pid}\n")
                 stdin.flush()
-
-    def close(self) -> None:
-        """Lets the watcher go; nothing is ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._watcher.pid, signal.SIGKILL)
-        self._watcher.wait()
-        if self._watcher.stdin is not None:
-            self._watcher.stdin.close()
 
 
 _WATCHER = """

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from tasks._guard import Guard
 
 
-@contextmanager
-def guarded_server() -> Iterator[None]:
-    """While open, a temporary Prefect server ends with this process, however that ends.
+def start_server() -> None:
+    """Starts Prefect's temporary server, unless a server of the user's own is configured.
 
-    Does nothing when a server of the user's own is configured.
+    Prefect stops it when this process ends in order; it would be left behind for ever by
+    ``kill -9``, so a guard ends it then.
     """
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
-        yield
         return
     server = SubprocessASGIServer()
-    guard = Guard()
     # The server takes seconds to answer; a kill in that time must not orphan it either.
-    threading.Thread(target=_protect, args=(server, guard), daemon=True).start()
-    try:
-        server.start()
-        yield
-    finally:
-        server.stop()
-        guard.close()
+    threading.Thread(target=_protect, args=(server, Guard()), daemon=True).start()
+    server.start()
 
 
 def _protect(server: Any, guard: Guard) -> None:

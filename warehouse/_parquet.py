@@ -1,6 +1,7 @@
 """Rows to and from Parquet, the same bytes for the same rows. It knows no table and no version."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,17 @@ from warehouse.errors import DatasetCorrupt
 from warehouse.paths import HashingFile
 
 ROW_GROUP_ROWS = 65_536
-_COMPRESSION_LEVEL = 3
+_SETTINGS: dict[str, Any] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": True,
+    "write_statistics": True,
+    "write_batch_size": 1024,
+    "data_page_size": 1 << 20,
+    "dictionary_pagesize_limit": 1 << 20,
+}
 
 
 class RowsFile:
@@ -23,26 +34,18 @@ class RowsFile:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = HashingFile(path)
-        self._sink: Any = pa.PythonFile(self._file, mode="w")
-        self._writer: Any = pq.ParquetWriter(
-            self._sink,
-            schema,
-            version="2.6",
-            data_page_version="1.0",
-            compression="zstd",
-            compression_level=_COMPRESSION_LEVEL,
-            use_dictionary=True,
-            write_statistics=True,
-            write_batch_size=1024,
-            data_page_size=1 << 20,
-            dictionary_pagesize_limit=1 << 20,
-        )
-        self.n_rows = 0
+        self._writer: Any = None
+        try:
+            self._writer = pq.ParquetWriter(
+                pa.PythonFile(self._file, mode="w"), schema, **_SETTINGS
+            )
+        except OSError:
+            self.abandon()
+            raise
 
     def write(self, row_group: pa.Table) -> None:
         """Append one row group, as `row_groups` cuts it."""
         self._writer.write_table(row_group, row_group_size=ROW_GROUP_ROWS)
-        self.n_rows += row_group.num_rows
 
     def close(self) -> tuple[int, str]:
         """Finish the file and force it to the disk; its size in bytes and SHA-256."""
@@ -52,7 +55,13 @@ class RowsFile:
 
     def abandon(self) -> None:
         """Give the file up; does nothing after `close`."""
-        self._file.abandon()
+        if not self._file.closed:
+            self._file.discard()
+            # Arrow's writer would else try to finish the file when it is collected.
+            with suppress(OSError, pa.ArrowException):
+                if self._writer is not None:
+                    self._writer.close()
+            self._file.abandon()
 
 
 def write_rows(path: Path, rows: pa.Table) -> tuple[int, str]:

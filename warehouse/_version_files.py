@@ -33,11 +33,15 @@ def write_rows(
     """
     pieces = [rows] if isinstance(rows, pa.Table) else map(_as_table, rows)
     file = _parquet.RowsFile(folder / ROWS_NAME, table.schema)
+    n_rows = 0
     try:
         for group in _parquet.row_groups(conform(table, piece) for piece in pieces):
+            n_rows += group.num_rows
             checker.add(group)
-            file.write(group)
-        return file.n_rows, FileEntry(ROWS_NAME, *file.close())
+            # Later groups are still checked, but Arrow refuses to write a null that may not be.
+            if checker.is_clean:
+                file.write(group)
+        return n_rows, FileEntry(ROWS_NAME, *file.close())
     finally:
         file.abandon()
 

@@ -166,6 +166,11 @@ class RowChecker:
             if column not in self._own:
                 self._check_foreign(rows, column, known)
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether no group so far has a fault of its own."""
+        return not self._tallies
+
     def faults(self) -> tuple[Fault, ...]:
         """Finish with the checks that need every row, and report everything found."""
         if self._kept:

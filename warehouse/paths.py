@@ -137,6 +137,7 @@ class HashingFile:
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = path.open("xb")
         self._hash = hashlib.sha256()
+        self._is_discarded = False
         self.n_bytes = 0
 
     @property
@@ -152,6 +153,8 @@ class HashingFile:
     def write(self, data: bytes) -> int:
         """Append bytes."""
         view = memoryview(data)
+        if self._is_discarded:
+            return view.nbytes
         self._hash.update(view)
         self.n_bytes += view.nbytes
         return self._file.write(view)
@@ -172,6 +175,10 @@ class HashingFile:
                 os.fsync(self._file.fileno())
             finally:
                 self.abandon()
+
+    def discard(self) -> None:
+        """Take further bytes without keeping them."""
+        self._is_discarded = True
 
     def abandon(self) -> None:
         """Close without caring whether the bytes arrive."""

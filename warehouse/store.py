@@ -372,6 +372,11 @@ class Warehouse:
         except OSError:
             if not final.is_dir():
                 raise
+            if not self.has(manifest.dataset, manifest.version):
+                raise DatasetCorrupt(
+                    f"dataset {manifest.dataset} {manifest.version}: {final} has no "
+                    f"{MANIFEST_NAME}, expected one; delete the folder and run again"
+                ) from None
             return self._existing(manifest)
         sync_folder(final.parent)
         return manifest

@@ -14,7 +14,14 @@ from datetime import UTC, datetime
 from tasks._llm.budget import Budget
 from tasks._llm.client import ChatClient, HttpReply
 from tasks._llm.commits import Committer
-from tasks._llm.errors import CallFailed, EngineStopped, LlmError, RequestInvalid, clean_line
+from tasks._llm.errors import (
+    BudgetReached,
+    CallFailed,
+    EngineStopped,
+    LlmError,
+    RequestInvalid,
+    clean_line,
+)
 from tasks._llm.prices import PriceTable
 from tasks._llm.replies import Answer, read_reply
 from tasks._llm.retry import RULES, Action, Fault, backoff_s, fault_error
@@ -101,6 +108,7 @@ class Buyer:
         self._committer = Committer(ledger, self._loop)
         self._queue: deque[Order] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._teller: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._go = asyncio.Event()
         self._stirred = asyncio.Event()
@@ -129,11 +137,16 @@ class Buyer:
                     f"engine buys at {clean_line(self._endpoint.name, 80)!r}; its reply would be "
                     "kept under a wrong name; use the engine of that endpoint"
                 )
-        self._loop.call_soon_threadsafe(self._enqueue, orders)
+        try:
+            self._loop.call_soon_threadsafe(self._enqueue, orders)
+        except RuntimeError:
+            raise EngineStopped("Completion engine: it is closed; expected an open one") from None
 
     def stir(self) -> None:
         """Makes the loop look for dropped orders now."""
-        self._loop.call_soon_threadsafe(self._sweep)
+        # A closed loop has settled all its orders.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._sweep)
 
     def close(self) -> None:
         """Ends the run, waits for calls on the wire, ends the thread; safe to call twice."""
@@ -156,10 +169,8 @@ class Buyer:
         self._stop(EngineStopped("Completion engine: it was closed while calls were waiting"))
         while self._tasks:
             await asyncio.wait(self._tasks)
-        self._pump()
-        # The ledger's fault, if it has one, has reached the callers already.
-        with suppress(WarehouseError):
-            await self._committer.flush()
+        if self._fatal is not None:
+            await self._tell(self._fatal)
         await self._client.close()
 
     def _enqueue(self, orders: Sequence[Order]) -> None:
@@ -180,9 +191,8 @@ class Buyer:
 
     def _pump(self) -> None:
         if self._fatal is not None:
-            # Errors are told last, when everything that was on the wire is committed.
-            while self._queue and not self._tasks:
-                self._counter.settle(self._queue.popleft(), self._fatal)
+            if self._queue and not self._tasks and self._teller is None:
+                self._teller = self._loop.create_task(self._tell(self._fatal))
             return
         while self._queue and len(self._tasks) < 2 * self._settings.max_in_flight:
             order = self._queue.popleft()
@@ -191,6 +201,15 @@ class Buyer:
             task = self._loop.create_task(self._run(order))
             self._tasks.add(task)
             task.add_done_callback(self._done)
+
+    async def _tell(self, error: Exception) -> None:
+        # Errors are told last, when everything that was on the wire is committed. The ledger's
+        # own fault, if it has one, is the error to be told or comes with the next call.
+        with suppress(WarehouseError):
+            await self._committer.flush()
+        while self._queue:
+            self._counter.settle(self._queue.popleft(), error)
+        self._teller = None
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -264,7 +283,9 @@ class Buyer:
             self._check(order)
         attempt_id, sent_at = self._ledger.new_attempt_id(), datetime.now(UTC)
         await self._committer.attempt(AttemptRow(attempt_id, order.request.key, sent_at))
-        if self._fatal is not None or order.is_dropped:
+        # A cap that others ran into does not take back what this call was granted.
+        is_off = self._fatal is not None and not isinstance(self._fatal, BudgetReached)
+        if is_off or order.is_dropped:
             self._committer.outcome(OutcomeRow(attempt_id, "not_sent"))
             self._budget.settle(course.worst_case_usd, 0.0)
             raise _Stopped

@@ -26,6 +26,7 @@ class Committer:
         self._next: asyncio.Future[dict[str, LedgerReply]] = loop.create_future()
         self._is_writing = False
         self._is_scheduled = False
+        self._is_flushing = False
 
     async def attempt(self, row: AttemptRow) -> None:
         """Returns once the send is on record."""
@@ -45,7 +46,9 @@ class Committer:
 
     async def flush(self) -> None:
         """Returns once everything handed over so far is on record."""
-        await self._commit()
+        if self._is_writing or self._is_scheduled:
+            self._is_flushing = True
+            await self._commit()
 
     async def _commit(self) -> dict[str, LedgerReply]:
         self._schedule()
@@ -61,10 +64,14 @@ class Committer:
     def _write(self) -> None:
         self._is_scheduled = False
         self._is_writing = True
+        self._is_flushing = False
         waiting, self._next = self._next, self._loop.create_future()
         attempts, self._attempts = self._attempts, []
         outcomes, self._outcomes = self._outcomes, []
         replies, self._replies = self._replies, []
+        if not (attempts or outcomes or replies):
+            self._finish(waiting, {})
+            return
         try:
             done = self._ledger.record(attempts=attempts, outcomes=outcomes, replies=replies)
         except Exception as error:
@@ -89,5 +96,5 @@ class Committer:
             waiting.exception()
         else:
             waiting.set_result(result)
-        if self._attempts or self._outcomes or self._replies:
+        if self._attempts or self._outcomes or self._replies or self._is_flushing:
             self._schedule()

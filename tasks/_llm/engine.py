@@ -175,6 +175,8 @@ class CompletionEngine:
             is_fault = isinstance(error, LlmError | WarehouseError)
             cause = error if is_fault else EngineStopped("Completion engine: it was interrupted")
             for entry in mine:
+                # Some may be in the buyer's queue already.
+                entry.is_dropped = True
                 self._settle(entry, cause)
             raise
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks._stages.fit import FIT_CODE, model_folder
+from tasks._stages.fit import FIT_CODE
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import World, load_world
 from tasks.errors import InputRejected
@@ -30,7 +30,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
     config = inputs.config
     world = load_world(inputs)
-    model = load_model(model_folder(inputs, "pref"))
+    model = load_model(inputs.folder("models"), "pref")
     counts = _possible(config["answers"], world)
     if config["prior"] == "ridge":
         prior = UserPrior.ridge(model.d, model.config.user_l2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,10 @@ FIT_CODE = (
 )
 
 
-def model_folder(inputs: Inputs, method: str) -> Path:
-    """The checkpoint folder of a method's model."""
-    return inputs.folder("models") / method
-
-
 def build(inputs: Inputs) -> dict[str, Output]:
     """Fits both models; the validation part (seen users, new pairs) chooses and stops."""
     from pref_model.baselines import fit_classic
-    from pref_model.checkpoint import save_model
+    from pref_model.checkpoint import save_model, tensors_file
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
 
@@ -55,15 +50,17 @@ def build(inputs: Inputs) -> dict[str, Output]:
     rows: list[dict[str, Any]] = []
     files: dict[str, bytes] = {}
     for method, model in models.items():
-        saved = save_model(model)
-        files |= {f"{method}/{name}": data for name, data in saved.items()}
+        saved = save_model(model, method)
+        files |= saved
+        tensors = tensors_file(method)
         rows.append(
             {
                 "method": method,
                 "n_base_rewards": model.d,
                 "embedding_width": world.differences.shape[1],
                 "encoder": encoder_id,
-                "file_name": f"{method}/model.safetensors",
+                "file_name": tensors,
+                "file_sha256": hashlib.sha256(saved[tensors]).hexdigest(),
             }
         )
     embedded = inputs.read("embeddings")

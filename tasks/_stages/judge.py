@@ -25,7 +25,8 @@ def judge_request(
         endpoint_name=config["endpoint_name"],
         model=config["judge_model"],
         messages=tuple(load_template(config["template"]).render(**slots)),
-        sampling=config["sampling"],
+        # A repeat asks for another draw, so a server that takes seeds is given another one.
+        sampling={**config["sampling"], **({"seed": repeat} if repeat else {})},
         repeat=repeat,
     )
 

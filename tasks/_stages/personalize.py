@@ -15,7 +15,6 @@ from tasks._convert import index_of, vectors
 from tasks._seeds import stable_shuffle
 from tasks._stages.adapt import METHODS
 from tasks._stages.calls import CALL_CODE, CallStage, Complete
-from tasks._stages.fit import model_folder
 from tasks._stages.respond import request, response_row
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.tables import TABLES
@@ -109,7 +108,7 @@ def rewards(
     personas = mine["persona_id"].to_pylist()
     if method == "per_user":
         return personas, weights @ embeddings.T
-    model = load_model(model_folder(inputs, method))
+    model = load_model(inputs.folder("models"), method)
     return personas, weights @ model.pair_features(embeddings).T
 
 

@@ -1,0 +1,80 @@
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from tasks._llm.retry import RULES, Fault, FaultKind, backoff_s, stated_pause_s
+from tasks._llm.types import EngineSettings
+from tests.tasks.llm.fake_server import ask
+
+
+def test_every_fault_has_its_row() -> None:
+    assert set(RULES) == set(FaultKind)
+    assert all(rule.remedy for rule in RULES.values())
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause_s"),
+    [
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "300"}, 300.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "soon", "x-ratelimit-reset-requests": "2s"}, 2.0),
+        ({"x-ratelimit-reset-requests": "6m0.5s"}, 360.5),
+        ({"x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-reset-requests": "1h2m3s"}, 3723.0),
+        ({"x-ratelimit-reset": "7"}, 7.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-requests": "7",
+                "x-ratelimit-reset-tokens": "9s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            9.0,
+        ),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "9s"}, 1.0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({}, None),
+    ],
+)
+def test_pauses_are_read_under_their_several_names(
+    headers: dict[str, str], pause_s: float | None
+) -> None:
+    assert stated_pause_s(headers) == pause_s
+
+
+def test_dates_and_epochs_are_read_as_pauses() -> None:
+    then = datetime.now(UTC) + timedelta(seconds=60)
+    for text in (
+        format_datetime(then, usegmt=True),
+        then.isoformat(),
+        str(int(time.time() + 60)),
+        str(int((time.time() + 60) * 1000)),
+    ):
+        pause_s = stated_pause_s({"retry-after": text})
+        assert pause_s is not None
+        assert 55 < pause_s <= 60
+    assert stated_pause_s({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}) == 0
+
+
+def test_backoff_doubles_up_to_its_cap_and_never_undercuts_the_server() -> None:
+    settings = EngineSettings(backoff_s=1.0, backoff_cap_s=8.0)
+    key = ask("x").key
+    plain = Fault(FaultKind.SERVER_ERROR, "")
+    for sends, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (500, 8)):
+        assert longest / 2 <= backoff_s(key, sends, plain, settings) <= longest
+    asked = Fault(FaultKind.RATE_LIMITED, "", 429, retry_after_s=120.0)
+    assert backoff_s(key, 1, asked, settings) >= 120.0
+
+
+def test_jitter_spreads_calls_and_repeats_between_runs() -> None:
+    settings = EngineSettings(backoff_s=1.0)
+    fault = Fault(FaultKind.SERVER_ERROR, "")
+    pauses = [backoff_s(ask(str(i)).key, 1, fault, settings) for i in range(50)]
+    assert pauses == [backoff_s(ask(str(i)).key, 1, fault, settings) for i in range(50)]
+    assert len({round(pause_s, 3) for pause_s in pauses}) > 40

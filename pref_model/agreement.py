@@ -1,4 +1,4 @@
-"""What a judge's two orders say about the judge: consistency and position bias. It reads no text."""
+"""What a judge's two orders say about the judge: consistency, position bias. It reads no text."""
 
 from __future__ import annotations
 
@@ -87,4 +87,4 @@ def _mean_share(values: NDArray[np.float64], level: float) -> Share:
 
 
 def _logit(p: float) -> np.float64:
-    return np.log(np.float64(p)) - np.log1p(-np.float64(p))
+    return np.float64(np.log(np.float64(p)) - np.log1p(-np.float64(p)))

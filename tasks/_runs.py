@@ -13,7 +13,8 @@ from prompts.catalog import load_template
 from tasks._engines import engine_for
 from tasks._stages import calls as call_stages
 from tasks._stages.calls import CallStage
-from tasks._stages.stage import Inputs, Output, Stage, code_sha256
+from tasks._stages.code import code_sha256
+from tasks._stages.stage import Inputs, Output, Stage
 from tasks.types import CallCount, CallPlan, DatasetRef, StagePlan
 from warehouse.manifest import (
     VERSION_DIGITS,
@@ -54,7 +55,7 @@ def plan_stage(
         datasets: Version of every dataset known so far; the stage's parents are taken from it.
         places: Where outside inputs lie; not part of the version.
     """
-    code = code_sha256(stage.code)
+    code = code_sha256(stage.module)
     parents = {name: datasets[name] for name in stage.reads}
     version = dataset_version(stage.name, code, config, parents)
     return StagePlan(

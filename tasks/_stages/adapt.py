@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks._stages.fit import FIT_CODE
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import World, load_world
 from tasks.errors import InputRejected
@@ -139,6 +138,6 @@ STAGE = Stage(
     name="adapt",
     reads=("pairs", "preferences", "splits", "embeddings", "models"),
     writes=("adapted_weights", "questions"),
-    code=("tasks._stages.adapt", "tasks._stages.fit", "pref_model.questions", *FIT_CODE),
+    module=__name__,
     build=build,
 )

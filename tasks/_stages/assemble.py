@@ -106,6 +106,6 @@ STAGE = Stage(
     name="assemble",
     reads=("judgments",),
     writes=("preferences", "judge_audit"),
-    code=("tasks._stages.assemble", "pref_model.agreement"),
+    module=__name__,
     build=build,
 )

@@ -20,19 +20,6 @@ from tasks.types import CallCount, StagePlan
 
 Complete = Callable[[Sequence[CallRequest]], list[CallReply]]
 
-# Sources that shape the rows of every stage that makes calls.
-CALL_CODE = (
-    "prompts.catalog",
-    "prompts._lookalikes",
-    "prompts.neutral",
-    "prompts.verdict",
-    "tasks._convert",
-    "tasks._llm.replies",
-    "tasks._llm.types",
-    "tasks._seeds",
-    "tasks._stages.calls",
-)
-
 _COUNT = b"pref.call_count"
 
 
@@ -45,9 +32,9 @@ class CallStage:
     """
 
     name: str
+    module: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    code: tuple[str, ...]
     n_cells: Callable[[Inputs], int]
     calls_per_cell: Callable[[Inputs], int]
     run_cells: Callable[[Inputs, int, int, Complete], pa.Table]

@@ -9,6 +9,7 @@ from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
 from tasks._stages.encode import describe_encoder
 from tasks._stages.ingest import describe_prompts
+from tasks._stages.report import describe_page
 from tasks.config import AttributesConfig, EncoderConfig, as_json
 
 
@@ -68,7 +69,7 @@ def stage_configs(config: AttributesConfig) -> dict[str, dict[str, Any]]:
         "select": {"n_answers": config.win.n_answers},
         "win": judge,
         "win_rates": {**as_json(config.evaluate), "n_answers": config.win.n_answers, **seed},
-        "report": _truth(config),
+        "report": {**describe_page(), **_truth(config)},
     }
 
 

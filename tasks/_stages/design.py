@@ -28,6 +28,6 @@ STAGE = Stage(
     name="design",
     reads=("personas", "pairs"),
     writes=("design",),
-    code=("tasks._stages.design", "tasks._seeds"),
+    module=__name__,
     build=build,
 )

@@ -46,12 +46,7 @@ def _stage(name: str, source: str, target: str) -> Stage:
         name=name,
         reads=("prompts", source),
         writes=(target,),
-        code=(
-            "tasks._stages.encode",
-            "tasks._convert",
-            "pref_model.encoder",
-            "pref_model.encoder_spec",
-        ),
+        module=__name__,
         build=lambda inputs: _embed(inputs, source, target),
     )
 

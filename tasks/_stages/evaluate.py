@@ -115,21 +115,13 @@ AUC_STAGE = Stage(
     name="auc",
     reads=("pairs", "preferences", "splits", "embeddings", "models", "adapted_weights"),
     writes=("auc", "auc_means"),
-    code=(
-        "tasks._stages.evaluate",
-        "tasks._stages.personalize",
-        "tasks._stages.worlds",
-        "tasks._convert",
-        "pref_model.metrics",
-        "pref_model.model",
-        "pref_model.types",
-    ),
+    module=__name__,
     build=build_auc,
 )
 WIN_RATES_STAGE = Stage(
     name="win_rates",
     reads=("selections", "win_judgments"),
     writes=("win_rates",),
-    code=("tasks._stages.evaluate", "tasks._convert", "pref_model.metrics"),
+    module=__name__,
     build=build_win_rates,
 )

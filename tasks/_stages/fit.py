@@ -13,21 +13,6 @@ from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
-FIT_CODE = (
-    "tasks._convert",
-    "tasks._stages.worlds",
-    "pref_model.adapt",
-    "pref_model.baselines",
-    "pref_model.checkpoint",
-    "pref_model.distill",
-    "pref_model.fit",
-    "pref_model.likelihood",
-    "pref_model.model",
-    "pref_model.svd",
-    "pref_model.types",
-)
-
-
 def build(inputs: Inputs) -> dict[str, Output]:
     """Fits both models; the validation part (seen users, new pairs) chooses and stops."""
     from pref_model.baselines import fit_classic
@@ -91,6 +76,6 @@ STAGE = Stage(
     name="fit",
     reads=("pairs", "preferences", "splits", "embeddings"),
     writes=("models", "base_rewards", "user_weights"),
-    code=("tasks._stages.fit", *FIT_CODE),
+    module=__name__,
     build=build,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def describe_prompts(path: str | None) -> dict[str, Any]:
         InputRejected: There is no such file.
     """
     if path is None:
-        return {"prompt_source": "starter"}
+        shipped = (files("prompts") / "starter_prompts.jsonl").read_bytes()
+        return {"prompt_source": "starter", "prompt_sha256": _sha256(shipped)}
     file = Path(path)
     if not file.is_file():
         raise InputRejected(
@@ -36,8 +38,12 @@ def describe_prompts(path: str | None) -> dict[str, Any]:
         )
     return {
         "prompt_source": file.name,
-        "prompt_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "prompt_sha256": _sha256(file.read_bytes()),
     }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_prompt_file(path: Path) -> list[tuple[str, str]]:
@@ -188,6 +194,6 @@ STAGE = Stage(
     name="ingest",
     reads=(),
     writes=("prompts", "personas"),
-    code=("tasks._stages.ingest", "tasks._seeds", "prompts.personas", "prompts.traits"),
+    module=__name__,
     build=build,
 )

@@ -10,7 +10,7 @@ from prompts.catalog import load_template
 from prompts.verdict import Unparsed, parse_verdict
 from tasks._convert import ORDERS, Order, Reading, presented, read_verdict
 from tasks._llm.types import CallReply, CallRequest
-from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.calls import CallStage, Complete
 from tasks._stages.stage import Inputs
 from warehouse.tables import TABLES
 
@@ -86,7 +86,7 @@ STAGE = CallStage(
     name="judge",
     reads=("prompts", "personas", "responses", "pairs", "design"),
     writes=("judgments",),
-    code=("tasks._stages.judge", *CALL_CODE),
+    module=__name__,
     n_cells=lambda inputs: inputs.read("design").num_rows,
     calls_per_cell=lambda inputs: len(ORDERS) * int(inputs.config["repeats"]),
     run_cells=run_cells,

@@ -14,7 +14,7 @@ from prompts.traits import style_text
 from tasks._convert import index_of, vectors
 from tasks._seeds import stable_shuffle
 from tasks._stages.adapt import METHODS
-from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.calls import CallStage, Complete
 from tasks._stages.respond import request, response_row
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.tables import TABLES
@@ -156,13 +156,7 @@ POOL_STAGE = CallStage(
     name="pool",
     reads=("prompts", "pairs", "splits"),
     writes=("pool_responses",),
-    code=(
-        "tasks._stages.personalize",
-        "tasks._stages.respond",
-        "prompts.personas",
-        "prompts.traits",
-        *CALL_CODE,
-    ),
+    module=__name__,
     n_cells=lambda inputs: len(pool_prompts(inputs)),
     calls_per_cell=lambda inputs: 1 + int(inputs.config["pool_size"]),
     run_cells=run_cells,
@@ -173,12 +167,6 @@ SELECT_STAGE = Stage(
     name="select",
     reads=("pool_responses", "pool_embeddings", "models", "adapted_weights"),
     writes=("selections",),
-    code=(
-        "tasks._stages.personalize",
-        "tasks._convert",
-        "pref_model.bestofn",
-        "pref_model.checkpoint",
-        "pref_model.model",
-    ),
+    module=__name__,
     build=select,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from importlib.resources import files
 from typing import Any
@@ -44,6 +45,12 @@ def build(inputs: Inputs) -> dict[str, Output]:
         cost=_total(manifests),
     )
     return {"report": Output(_numbers(auc, wins, audit), {"report.html": html.encode()})}
+
+
+def describe_page() -> dict[str, str]:
+    """What of the page's look enters the version: its template and style sheet."""
+    parts = (_source("report_page.html"), _source("report_page.css"))
+    return {"page_sha256": hashlib.sha256("\0".join(parts).encode()).hexdigest()}
 
 
 def _environment() -> Environment:
@@ -156,6 +163,6 @@ STAGE = Stage(
         "selections", "win_judgments", "win_rates",
     ),
     writes=("report",),
-    code=("tasks._stages.report", "tasks._stages.figures"),
+    module=__name__,
     build=build,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from prompts.personas import attribute_personas
 from prompts.traits import attribute_of, style_text
 from tasks._llm.types import CallReply, CallRequest
 from tasks._seeds import stable_choice, stable_integer
-from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.calls import CallStage, Complete
 from tasks._stages.stage import Inputs, Output
 from warehouse.tables import TABLES
 
@@ -134,7 +134,7 @@ STAGE = CallStage(
     name="respond",
     reads=("prompts",),
     writes=("responses", "pairs"),
-    code=("tasks._stages.respond", "prompts.personas", "prompts.traits", *CALL_CODE),
+    module=__name__,
     n_cells=lambda inputs: inputs.read("prompts").num_rows,
     calls_per_cell=lambda inputs: len(ROLES),
     run_cells=run_cells,

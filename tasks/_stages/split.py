@@ -53,6 +53,6 @@ STAGE = Stage(
     name="split",
     reads=("personas", "pairs"),
     writes=("splits",),
-    code=("tasks._stages.split", "tasks._seeds"),
+    module=__name__,
     build=build,
 )

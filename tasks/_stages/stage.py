@@ -1,22 +1,18 @@
 """What a stage is: its name, what it reads and writes, its code, its body. It runs nothing itself.
 
-A dataset version is the hash of (stage, stage code, config, parent versions). The code part is
-the hash of the source files that a stage names in ``code``; a test keeps those lists complete.
+A dataset version is the hash of (stage, stage code, config, parent versions).
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tasks.errors import StageFailed
 from tasks.types import StagePlan
 from warehouse.store import Warehouse
 
@@ -56,40 +52,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that makes no calls."""
+    """A stage that makes no calls; ``module`` is where its code begins (see `tasks._stages.code`)."""
 
     name: str
+    module: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    code: tuple[str, ...]
     build: Callable[[Inputs], dict[str, Output]]
-
-
-@cache
-def code_sha256(modules: tuple[str, ...]) -> str:
-    """Hash of the named modules' source files.
-
-    Args:
-        modules: Dotted names, any order.
-
-    Returns:
-        64 hex digits; line endings do not matter, every other character does.
-
-    Raises:
-        StageFailed: A module has no source file.
-    """
-    digest = hashlib.sha256()
-    for module in sorted(set(modules)):
-        spec = importlib.util.find_spec(module)
-        if spec is None or not spec.origin:
-            raise StageFailed(
-                f"stage code: module {module!r} has no source file; expected an installed package"
-                " with sources; reinstall the project"
-            )
-        source = Path(spec.origin).read_bytes().replace(b"\r\n", b"\n")
-        digest.update(f"{module}\0{len(source)}\0".encode())
-        digest.update(source)
-    return digest.hexdigest()
 
 
 # Versions are immutable, so a table read once stays right; the bound is for memory alone.

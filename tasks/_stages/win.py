@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from tasks._convert import ORDERS
 from tasks._llm.types import CallRequest
-from tasks._stages.calls import CALL_CODE, CallStage, Complete
+from tasks._stages.calls import CallStage, Complete
 from tasks._stages.judge import judge_request, read_reply
 from tasks._stages.stage import Inputs
 from warehouse.tables import TABLES
@@ -63,7 +63,7 @@ STAGE = CallStage(
     name="win",
     reads=("prompts", "personas", "pool_responses", "selections"),
     writes=("win_judgments",),
-    code=("tasks._stages.win", "tasks._stages.judge", *CALL_CODE),
+    module=__name__,
     n_cells=lambda inputs: comparisons(inputs).num_rows,
     calls_per_cell=lambda inputs: len(ORDERS) * int(inputs.config["repeats"]),
     run_cells=run_cells,

@@ -1,0 +1,73 @@
+"""A stage's version must change when code that shapes its rows does, and with nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks._stages import adapt, assemble, design, encode, evaluate, fit, ingest, judge
+from tasks._stages import personalize, report, respond, split, win
+from tasks._stages import code as stage_code
+from tasks._stages.calls import CallStage
+from tasks._stages.code import code_modules, code_sha256
+from tasks._stages.stage import Stage
+
+STAGES: list[Stage | CallStage] = [
+    ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE,
+    encode.STAGE, encode.POOL_STAGE, fit.STAGE, adapt.STAGE, personalize.POOL_STAGE,
+    personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, evaluate.WIN_RATES_STAGE,
+    report.STAGE,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        (judge.STAGE, "prompts.verdict"),
+        (judge.STAGE, "prompts.neutral"),
+        (judge.STAGE, "tasks._convert"),
+        (judge.STAGE, "tasks._llm.types"),
+        (respond.STAGE, "tasks._seeds"),
+        (assemble.STAGE, "pref_model.agreement"),
+        (encode.STAGE, "pref_model.encoder"),
+        (fit.STAGE, "pref_model.svd"),
+        (fit.STAGE, "pref_model.likelihood"),
+        (adapt.STAGE, "pref_model.questions"),
+        (evaluate.AUC_STAGE, "pref_model.metrics"),
+        (report.STAGE, "tasks._stages.figures"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name,
+)
+def test_a_stage_reaches_the_code_that_shapes_its_rows(
+    stage: Stage | CallStage, module: str
+) -> None:
+    assert module in code_modules(stage.module)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_neither_prefect_nor_the_engine_nor_the_simulator_is_a_stage_s_code(
+    stage: Stage | CallStage,
+) -> None:
+    found = code_modules(stage.module)
+    assert not {"tasks._llm.engine", "tasks._engines", "tasks.caching", "tasks.publish"} & set(found)
+    assert not any(name.startswith(("tasks._llm.simulator", "warehouse.")) for name in found)
+
+
+def test_an_edit_of_a_distant_helper_changes_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code_sha256(judge.STAGE.module)
+    original = stage_code._source
+
+    def edited(module: str) -> bytes:
+        return original(module) + (b"\n# edited" if module == "prompts._lookalikes" else b"")
+
+    monkeypatch.setattr(stage_code, "_source", edited)
+    code_sha256.cache_clear()
+    try:
+        assert code_sha256(judge.STAGE.module) != before
+    finally:
+        code_sha256.cache_clear()
+
+
+def test_stage_names_and_datasets_are_unique() -> None:
+    assert len({stage.name for stage in STAGES}) == len(STAGES)
+    written = [dataset for stage in STAGES for dataset in stage.writes]
+    assert len(set(written)) == len(written)

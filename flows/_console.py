@@ -18,8 +18,8 @@ METHODS = {"pref": "PReF", "classic": "classic RLHF", "per_user": "model per use
 class Display:
     """One line a stage; a live bar with calls, calls/s and cost while a terminal is attached."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        console = self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("  {task.description:<12}"),
             BarColumn(bar_width=28),
@@ -46,7 +46,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def stage(self, event: StageEvent) -> None:
         """A stage begins or has ended."""
@@ -61,7 +61,7 @@ class Display:
         if self._bar is not None:
             self._progress.remove_task(self._bar)
             self._bar = None
-        self._console.print(self._line(event), highlight=False)
+        self._console.print(self._line(event), highlight=False, soft_wrap=True)
 
     def calls(self, progress: Any) -> None:
         """The engine's progress: calls done so far, rate, money."""
@@ -87,8 +87,11 @@ class Display:
         return f"  {event.stage:<12} {mark}  {rows}{calls}"
 
 
-def print_summary(console: Console, found: dict[str, Any]) -> None:
+def print_summary(found: dict[str, Any]) -> None:
     """The run's numbers, on one screen."""
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
     if found["is_simulated"]:
         console.print(
             "[bold]Simulated answers:[/bold] responses and verdicts come from the embedded"

@@ -67,14 +67,12 @@ def run_attributes(
 
 
 def _run(config: Any, *, as_json: bool) -> None:
-    from rich.console import Console
-
     from flows._console import Display, print_summary
     from tasks._settings import prepare_prefect
 
     started = time.monotonic()
     prepare_prefect(config.warehouse)
-    with Display(Console(stderr=True)) as display:
+    with Display() as display:
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
         from flows.attributes import attributes
         from tasks import chain, preflight
@@ -89,7 +87,7 @@ def _run(config: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
-        print_summary(Console(), found)
+        print_summary(found)
 
 
 @app.command()
@@ -177,6 +175,17 @@ def simulate(
     from tasks.simulation import serve
 
     serve(port, set_ or [])
+
+
+@app.command()
+def server(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of API and UI.")] = 4200,
+) -> None:
+    """Run a Prefect server with its UI, set up so that no task run is lost."""
+    from tasks.server import run_server
+
+    raise typer.Exit(run_server(host, port))
 
 
 def _open(warehouse: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from tasks.types import StagePlan
@@ -75,25 +76,15 @@ def table_of(warehouse: Warehouse, manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def picture_of(warehouse: Warehouse, plan: StagePlan) -> str | None:
-    """The AUC curve as a chart that the Prefect UI draws from Markdown."""
-    if plan.stage != "auc":
+    """The report's figures as Markdown that carries its pictures within itself."""
+    if plan.stage != "report":
         return None
-    rows = warehouse.read("auc_means", plan.version).to_pylist()
-    counts = sorted({row["n_answers"] for row in rows})
-    lines = [
-        "```mermaid",
-        "xychart-beta",
-        '    title "AUC of held-out users on held-out pairs"',
-        f'    x-axis "answers known of the user" [{", ".join(map(str, counts))}]',
-        '    y-axis "AUC" 0.4 --> 1.0',
-    ]
-    methods = sorted({row["method"] for row in rows}, reverse=True)
-    for method in methods:
-        by_count = {row["n_answers"]: row["auc_mean"] for row in rows if row["method"] == method}
-        values = ", ".join(f"{by_count[count] or 0.5:.3f}" for count in counts)
-        lines.append(f"    line [{values}]")
-    lines.append("```")
-    return "\n".join([f"Lines, in order of drawing: {', '.join(methods)}.", "", *lines])
+    lines = []
+    for name in ("auc", "win_rates"):
+        path = warehouse.file_path("report", plan.version, f"{name}.png")
+        data = base64.b64encode(path.read_bytes()).decode()
+        lines.append(f"![{name}](data:image/png;base64,{data})")
+    return "\n\n".join(lines)
 
 
 def _short(value: Any) -> Any:

@@ -11,22 +11,25 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tasks._llm.engine import CompletionEngine, EngineSettings, Progress
-from tasks._llm.prices import load_prices
-from tasks._llm.simulator.process import SimulatorProcess, start_simulator
 from tasks._llm.simulator.settings import SimulatorSettings
-from tasks._llm.types import Endpoint, Secret
+from tasks._llm.types import Endpoint, EngineSettings, Progress, Secret
 from tasks._settings import read_environment
 from tasks.config import LlmConfig, SimulatorConfig
 from tasks.types import CallPlan
-from warehouse.ledger import open_ledger
+
+if TYPE_CHECKING:
+    from tasks._llm.engine import CompletionEngine
+    from tasks._llm.simulator.process import SimulatorProcess
+    from warehouse.ledger import Ledger
 
 OFFICIAL = "https://api.openai.com/v1"
 
 _lock = threading.Lock()
 _engines: dict[str, CompletionEngine] = {}
 _simulators: dict[str, SimulatorProcess] = {}
+_ledgers: dict[str, Ledger] = {}
 _listener: Callable[[Progress], None] | None = None
 
 
@@ -77,17 +80,24 @@ def close_engines() -> None:
     with _lock:
         for engine in _engines.values():
             engine.close()
+        for ledger in _ledgers.values():
+            ledger.close()
         for simulator in _simulators.values():
             simulator.stop()
         _engines.clear()
+        _ledgers.clear()
         _simulators.clear()
 
 
 def _open(plan: CallPlan) -> CompletionEngine:
+    # A run whose datasets are all there makes no calls and should not wait for these imports.
+    from tasks._llm.engine import CompletionEngine
+    from tasks._llm.prices import load_prices
+
     settings = plan.settings
     return CompletionEngine(
         endpoint=partial(_endpoint, plan),
-        ledger=open_ledger(plan.ledger),
+        ledger=_ledger(plan.ledger),
         settings=EngineSettings(
             max_in_flight=settings.max_in_flight,
             timeout_s=settings.timeout_s,
@@ -100,8 +110,18 @@ def _open(plan: CallPlan) -> CompletionEngine:
     )
 
 
+def _ledger(url: str) -> Ledger:
+    from warehouse.ledger import open_ledger
+
+    if url not in _ledgers:
+        _ledgers[url] = open_ledger(url)
+    return _ledgers[url]
+
+
 def _endpoint(plan: CallPlan) -> Endpoint:
     if plan.base_url is None:
+        from tasks._llm.simulator.process import start_simulator
+
         with _lock:
             if plan.endpoint_name not in _simulators:
                 _simulators[plan.endpoint_name] = start_simulator(

@@ -43,6 +43,12 @@ def read_environment() -> Environment:
     )
 
 
+def prepare_server(api_url: str) -> None:
+    """Sets what a Prefect server that we start must know; the user's own settings win."""
+    os.environ.update({**PREFECT_DEFAULTS, **os.environ})
+    os.environ["PREFECT_SERVER_UI_API_URL"] = api_url
+
+
 def prepare_prefect(warehouse: str) -> None:
     """Sets what Prefect must know before its first import; the user's own settings win.
 
@@ -52,8 +58,7 @@ def prepare_prefect(warehouse: str) -> None:
     Args:
         warehouse: Folder of the warehouse.
     """
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({**PREFECT_DEFAULTS, **os.environ})
     results = Path(warehouse).resolve() / ".prefect" / "results"
     os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(results)
     # Weights are named by path or found in the local cache unless the user says otherwise.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
 
 from tasks._guard import Guard
+from tasks._settings import prepare_server
 
 
 def start_server() -> None:
@@ -15,15 +18,31 @@ def start_server() -> None:
     Prefect stops it when this process ends in order; it would be left behind for ever by
     ``kill -9``, so a guard ends it then.
     """
-    from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         return
+    from prefect.server.api.server import SubprocessASGIServer
+
     server = SubprocessASGIServer()
     # The server takes seconds to answer; a kill in that time must not orphan it either.
     threading.Thread(target=_protect, args=(server, Guard()), daemon=True).start()
     server.start()
+
+
+def run_server(host: str, port: int) -> int:
+    """Runs ``prefect server start`` with the settings that keep task runs from being lost.
+
+    Args:
+        host: Address to listen on.
+        port: Port; the UI is told of it, which Prefect alone would not do.
+
+    Returns:
+        The server's exit code.
+    """
+    prepare_server(f"http://{host}:{port}/api")
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    return subprocess.call([*command, "--host", host, "--port", str(port)])
 
 
 def _protect(server: Any, guard: Guard) -> None:

@@ -23,7 +23,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     ``pref`` weights act on base rewards (d), ``per_user`` weights on embeddings (D); ``classic``
     learns nothing from them and keeps the weight 1.
     """
-    from pref_model.adapt import UserPrior
+    from pref_model.adapt import UserPrior, training_prior
     from pref_model.checkpoint import load_model
     from pref_model.questions import run_questionnaire
 
@@ -31,11 +31,13 @@ def build(inputs: Inputs) -> dict[str, Output]:
     world = load_world(inputs)
     model = load_model(inputs.folder("models"), "pref")
     counts = _possible(config["answers"], world)
-    if config["prior"] == "ridge":
-        prior = UserPrior.ridge(model.d, model.config.user_l2)
-    else:
-        prior = UserPrior.from_users(model.user_weights.astype(np.float64))
     features = model.pair_features(world.differences)
+    beta = model.config.user_l2
+    prior = (
+        UserPrior.ridge(model.d, beta)
+        if config["prior"] == "ridge"
+        else training_prior(features, world.part("train"), world.n_seen_users, beta)
+    )
     calibration = slice(0, world.n_seen_pairs)
     asked = run_questionnaire(
         features[calibration],

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pref_model.agreement import audit_orders
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.tables import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELL = ["persona_id", "pair_id"]
 
@@ -57,6 +58,8 @@ def audit(judgments: pa.Table) -> pa.Table:
 
 
 def _audit_row(kind: str, name: str, frame: pd.DataFrame) -> dict[str, Any]:
+    from pref_model.agreement import audit_orders
+
     parsed = frame["verdict"].notna()
     n_exact = int((parsed & frame["is_exact_form"]).sum())
     n_unparsed = int((~parsed).sum())

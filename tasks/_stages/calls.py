@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tasks._llm.engine import CompletionEngine
 from tasks._llm.types import CallReply, CallRequest
 from tasks._stages.stage import Inputs, Output
 from tasks.errors import StageFailed
 from tasks.types import CallCount, StagePlan
+
+if TYPE_CHECKING:
+    from tasks._llm.engine import CompletionEngine
 
 Complete = Callable[[Sequence[CallRequest]], list[CallReply]]
 

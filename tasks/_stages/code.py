@@ -80,18 +80,18 @@ def _project_imports(module: str) -> frozenset[str]:
 @cache
 def _file(module: str) -> Path | None:
     """A module's source file; None for packages (empty here) and for names within a module."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    room, *rest = module.split(".")
+    # Only the room itself is looked up: asking for the spec of a deeper name imports its parents.
+    spec = importlib.util.find_spec(room)
+    if spec is None or not spec.submodule_search_locations or not rest:
         return None
-    if spec is None or not spec.origin or spec.submodule_search_locations is not None:
-        return None
-    return Path(spec.origin)
+    path = Path(spec.submodule_search_locations[0], *rest).with_suffix(".py")
+    return path if path.is_file() else None
 
 
 def _source(module: str) -> bytes:
     path = _file(module)
-    if path is None or path.suffix != ".py":
+    if path is None:
         raise StageFailed(
             f"stage code: module {module!r} has no source file; expected an installed package"
             " with sources; reinstall the project"

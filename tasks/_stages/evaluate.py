@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pref_model.metrics import auc_per_user, cluster_bootstrap_mean, mean_by_user
 from tasks._convert import index_of, rows_of
 from tasks._stages.adapt import METHODS
 from tasks._stages.personalize import rewards
@@ -19,6 +18,8 @@ from warehouse.tables import TABLES
 
 def build_auc(inputs: Inputs) -> dict[str, Output]:
     """AUC of each new user, method and number of answers, and the means over users."""
+    from pref_model.metrics import auc_per_user
+
     world = load_world(inputs)
     new_pairs = slice(world.n_seen_pairs, None)
     labels = world.labels[world.n_seen_users :, new_pairs]
@@ -76,6 +77,8 @@ def win_values(selections: pa.Table, judgments: pa.Table) -> pa.Table:
 
 def build_win_rates(inputs: Inputs) -> dict[str, Output]:
     """Win rate by method: the mean over users of each user's mean over prompts."""
+    from pref_model.metrics import mean_by_user
+
     values = win_values(inputs.read("selections"), inputs.read("win_judgments"))
     rows = []
     for method in METHODS:
@@ -102,6 +105,8 @@ def build_win_rates(inputs: Inputs) -> dict[str, Output]:
 def _interval(
     inputs: Inputs, values: NDArray[np.float64]
 ) -> tuple[float | None, float | None, float | None, int]:
+    from pref_model.metrics import cluster_bootstrap_mean
+
     config = inputs.config
     found = cluster_bootstrap_mean(
         values, draws=config["draws"], level=config["level"], seed=config["seed"]

@@ -1,10 +1,10 @@
-"""The report's figures as SVG text, drawn from rows. The same rows give the same bytes."""
+"""The report's figures, as SVG text and as PNG, drawn from rows. The same rows give the same bytes."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 # Okabe and Ito's palette, told apart by every common kind of color vision; markers differ too.
 LOOK = {
@@ -14,7 +14,14 @@ LOOK = {
 }
 
 
-def auc_by_answers(rows: Sequence[Mapping[str, Any]]) -> str:
+class Drawn(NamedTuple):
+    """One figure: SVG for the page, PNG for places that show no SVG."""
+
+    svg: str
+    png: bytes
+
+
+def auc_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Mean AUC of held-out users on held-out pairs by number of answers, with 95 % bands."""
     figure, axes = _canvas(6.4, 3.8)
     for method, (name, color, marker) in LOOK.items():
@@ -36,10 +43,10 @@ def auc_by_answers(rows: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("answers known of the user")
     axes.set_ylabel("AUC on held-out pairs (mean over users)")
     axes.legend(frameon=False, loc="lower right")
-    return _svg(figure, "AUC by number of answers for each method")
+    return _draw(figure, "AUC by number of answers for each method")
 
 
-def win_rates(rows: Sequence[Mapping[str, Any]]) -> str:
+def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Win rate over the base response with 95 % intervals, one line a method."""
     figure, axes = _canvas(6.4, 2.2)
     known = {row["method"]: row for row in rows if row["win_rate_mean"] is not None}
@@ -57,7 +64,7 @@ def win_rates(rows: Sequence[Mapping[str, Any]]) -> str:
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("win rate over the base response (%)")
-    return _svg(figure, "Win rate over the base response for each method")
+    return _draw(figure, "Win rate over the base response for each method")
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:
@@ -71,13 +78,15 @@ def _canvas(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, title: str) -> str:
+def _draw(figure: Any, title: str) -> Drawn:
     import matplotlib as mpl
 
-    out = io.StringIO()
+    out, picture = io.StringIO(), io.BytesIO()
     # Text stays text (searchable, read aloud); ids and dates are fixed so that bytes repeat.
     with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Title": title})
+        figure.savefig(picture, format="png", dpi=130, metadata={"Software": None})
     text = out.getvalue()
     svg = text[text.index("<svg") :]
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return Drawn(svg, picture.getvalue())

@@ -26,6 +26,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         row for row in inputs.read("judge_audit").to_pylist() if row["slice_kind"] == "overall"
     )
     manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
+    figures = {"auc": auc_by_answers(auc), "win_rates": win_rates(wins)}
     page = _environment().from_string(_source("report_page.html"))
     html = page.render(
         css=_source("report_page.css"),
@@ -36,15 +37,17 @@ def build(inputs: Inputs) -> dict[str, Output]:
         wins={row["method"]: row for row in wins},
         audit=audit,
         truth=inputs.config.get("true_position_bias_logit"),
-        auc_figure=auc_by_answers(auc),
-        win_figure=win_rates(wins),
+        auc_figure=figures["auc"].svg,
+        win_figure=figures["win_rates"].svg,
         examples=_examples(inputs),
         datasets=[_dataset(one) for one in _in_order(manifests)],
         shape=_shape(inputs),
         models=sorted({model for one in manifests for model in one.models}),
         cost=_total(manifests),
     )
-    return {"report": Output(_numbers(auc, wins, audit), {"report.html": html.encode()})}
+    saved = {f"{name}.png": drawn.png for name, drawn in figures.items()}
+    saved["report.html"] = html.encode()
+    return {"report": Output(_numbers(auc, wins, audit), saved)}
 
 
 def describe_page() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a person sees: progress on standard error, a summary on standard output. It computes nothing."""
+"""What a person sees: progress on standard error, a summary on standard output."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Display:
 
     def stage(self, event: StageEvent) -> None:
         """A stage begins or has ended."""
-        if event.count is None:
+        if event.calls is None:
             self._began = time.monotonic()
             self._stage = event.stage
             self._done_before = self._done
@@ -80,7 +80,7 @@ class Display:
         rows = ", ".join(f"{count:,} {name}" for name, count in event.n_rows.items())
         mark = "[dim]cached[/dim]  " if event.is_reused else f"{took:6.1f} s"
         calls = ""
-        count = event.count
+        count = event.calls
         if count is not None and count.made + count.reused and not event.is_reused:
             spent = "unknown price" if count.spent_usd is None else f"US$ {count.spent_usd:.2f}"
             calls = f"  ({count.made:,} calls made, {count.reused:,} reused, {spent})"

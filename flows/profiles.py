@@ -119,7 +119,9 @@ def _all_names(model: type[BaseModel], prefix: str = "") -> list[str]:
     return [name for name, *_ in settings(model, prefix)]
 
 
-def settings(model: type[BaseModel] = AttributesConfig, prefix: str = "") -> list[tuple[str, str, str]]:
+def settings(
+    model: type[BaseModel] = AttributesConfig, prefix: str = ""
+) -> list[tuple[str, str, str]]:
     """Every setting as (dotted name, default, description)."""
     found: list[tuple[str, str, str]] = []
     for name, field in model.model_fields.items():

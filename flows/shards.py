@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.futures import PrefectFuture, wait
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.evaluate import win_shard
 from tasks.judge import judge_shard
@@ -22,13 +22,13 @@ SHARDS = {
 }
 
 # Enough shards at once to keep the engine's calls in flight while finished ones are written.
-SHARDS_AT_ONCE = 4
+RUNNER = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=4))
 
 
 @flow(
     name="calls",
     flow_run_name="{plan.stage}: {n_shards} shards",
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),
+    task_runner=RUNNER,
     persist_result=False,
     validate_parameters=False,
 )

@@ -5,7 +5,6 @@ It finds (or fetches) the files and hashes them; `encoder.py` turns them into a 
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -144,7 +143,7 @@ def _folder(name: str) -> Path:
 
 
 def _hub_folder(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = list(_WANTED_FILES)
@@ -154,7 +153,7 @@ def _hub_folder(name: str) -> Path:
             return cached
     except (LocalEntryNotFoundError, HFValidationError):
         pass  # not in the cache: fetch below, or say so
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() not in ("", "0", "false", "no"):
+    if is_offline_mode():
         raise EncoderMissing(
             f"encoder {name}: not in the local cache and HF_HUB_OFFLINE is set; "
             "pass a folder, or unset it to download"

@@ -1,1 +1,1 @@
-"""The meeting point of Prefect and the pure rooms: one thin task a stage. No mathematics, no SQL, no HTTP here."""
+"""Where Prefect meets the pure rooms: one thin task a stage. No mathematics, SQL or HTTP here."""

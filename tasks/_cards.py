@@ -40,7 +40,9 @@ def dataset_card(manifest: Manifest, *, is_reused: bool) -> str:
     calls = manifest.calls
     cost = "unknown price" if calls.cost_usd is None else f"US$ {calls.cost_usd:.4f}"
     parents = ", ".join(f"`{name}` {version}" for name, version in manifest.parents.items())
-    templates = ", ".join(f"{one.name} v{one.version} `{one.sha256[:12]}`" for one in manifest.templates)
+    templates = ", ".join(
+        f"{one.name} v{one.version} `{one.sha256[:12]}`" for one in manifest.templates
+    )
     lines = [
         f"# {manifest.dataset} {manifest.version}",
         f"**{'reused' if is_reused else 'computed'}** · {TABLES[manifest.dataset].grain}",

@@ -1,4 +1,4 @@
-"""Warehouse rows ↔ prompt variables ↔ arrays. The one place that knows what "A", "first" and "1" mean.
+"""Warehouse rows ↔ prompt variables ↔ arrays: the one place that knows what "A" and "1" mean.
 
 A pair has a response A and a response B. A presentation order says which is shown first: ``ab``
 shows A first. The judge's menu counts positions: option "1" is the first response shown. A

@@ -1,4 +1,4 @@
-"""From a plan to committed datasets: the code that every stage task calls. It never imports Prefect."""
+"""From a plan to committed datasets: what every stage task calls. It never imports Prefect."""
 
 from __future__ import annotations
 
@@ -108,9 +108,7 @@ def run_stage(plan: StagePlan, stage: Stage, runs: RunIds) -> list[dict[str, Any
     return _refs(plan, stage)
 
 
-def run_shard(
-    plan: StagePlan, call_plan: CallPlan, stage: CallStage, index: int
-) -> dict[str, Any]:
+def run_shard(plan: StagePlan, call_plan: CallPlan, stage: CallStage, index: int) -> dict[str, Any]:
     """Does one shard of a stage's calls; returns its `CallCount` as JSON."""
     count = call_stages.run_shard(
         stage, inputs_of(plan), index, call_plan.settings.shard_size, engine_for(call_plan)
@@ -134,8 +132,8 @@ def gather(
             for one in map(load_template, stage.templates(inputs))
         )
         provenance = _provenance(plan, runs, started, count, templates, stage.models(inputs))
-        first, *rest = stage.writes
-        _commit(plan, {first: Output(rows), **stage.finish(inputs, rows)}, provenance)
+        outputs = {stage.writes[0]: Output(rows), **stage.finish(inputs, rows)}
+        _commit(plan, outputs, provenance)
         inputs.warehouse.clear_staging(
             stage.name, call_stages.staging_version(plan, call_plan.settings.shard_size)
         )

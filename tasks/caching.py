@@ -6,15 +6,19 @@ does not see helpers, and the default contains the run id, so nothing would be s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.context import TaskRunContext, get_run_context
 from prefect.runtime import flow_run
 
 from tasks._runs import RunIds
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass
@@ -32,7 +36,7 @@ class ByVersion(CachePolicy):
         return f"{task_ctx.task.name}-{inputs['plan'].version_sha256}"
 
 
-def stage_task(name: str) -> Any:
+def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Decorates a task that commits a stage's datasets: cached by version, JSON results."""
     return task(
         name=name,
@@ -43,7 +47,7 @@ def stage_task(name: str) -> Any:
     )
 
 
-def shard_task(name: str) -> Any:
+def shard_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Decorates a task that does one shard of calls.
 
     Not cached by Prefect: finished calls are in the ledger and finished shards in staging. One

@@ -27,12 +27,12 @@ RunShards = Callable[[StagePlan, CallPlan, int], CallCount]
 
 
 class StageEvent(NamedTuple):
-    """A stage begins (``count`` is None) or has ended."""
+    """A stage begins (``calls`` is None) or has ended."""
 
     stage: str
     is_reused: bool
     n_calls: int
-    count: CallCount | None
+    calls: CallCount | None
     n_rows: dict[str, int]
 
 

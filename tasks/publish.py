@@ -30,7 +30,9 @@ def publish(plan: StagePlan, refs: list[dict[str, Any]], is_reused: bool) -> Non
         rows = cards.table_of(warehouse, manifest)
         if rows:
             create_table_artifact(
-                rows, key=cards.key(ref["dataset"], "table"), description=cards.grain(ref["dataset"])
+                rows,
+                key=cards.key(ref["dataset"], "table"),
+                description=cards.grain(ref["dataset"]),
             )
     picture = cards.picture_of(warehouse, plan)
     if picture:

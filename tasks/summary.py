@@ -27,7 +27,7 @@ def summarize(config: AttributesConfig, chain: Chain) -> dict[str, Any]:
     warehouse = warehouse_at(config.warehouse)
 
     def rows(dataset: str) -> list[dict[str, Any]]:
-        return warehouse.read(dataset, chain.datasets[dataset]).to_pylist()
+        return list(warehouse.read(dataset, chain.datasets[dataset]).to_pylist())
 
     auc: dict[str, dict[str, Any]] = {}
     for row in rows("auc_means"):

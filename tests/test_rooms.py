@@ -54,12 +54,17 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     assert not found & FOREIGN.get(room, set())
 
 
-@pytest.mark.parametrize(
-    "path", [one for one in MODULES if "/_" in str(one.relative_to(ROOT / "..")) and one.parts[-2] != "flows"], ids=name_of
-)
-def test_underscore_modules_of_tasks_never_import_prefect(path: Path) -> None:
-    if path.relative_to(ROOT).parts[0] == "tasks" and path.name != "__init__.py":
-        assert "prefect" not in rooms_of(imports(path))
+PRIVATE = [
+    path
+    for path in (ROOT / "tasks").rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+    and any(part.startswith("_") for part in path.relative_to(ROOT / "tasks").parts)
+]
+
+
+@pytest.mark.parametrize("path", PRIVATE, ids=name_of)
+def test_private_modules_of_tasks_never_import_prefect(path: Path) -> None:
+    assert "prefect" not in rooms_of(imports(path))
 
 
 def test_flows_reach_into_no_private_module_of_tasks_but_settings() -> None:

@@ -1,1 +1,1 @@
-"""The pure bodies of the stages: warehouse rows in, warehouse rows out. They never import Prefect."""
+"""The pure bodies of the stages: rows in, rows out. They never import Prefect."""

@@ -85,9 +85,7 @@ def _per_user(
     from pref_model.baselines import choose_user_ridge, fit_user_heads
 
     scale = feature_scale.astype(np.float64)
-    differences = np.where(
-        (asked >= 0)[:, :, None], world.differences[np.maximum(asked, 0)], 0.0
-    )
+    differences = np.where((asked >= 0)[:, :, None], world.differences[np.maximum(asked, 0)], 0.0)
     seen_pairs = np.arange(world.n_seen_pairs)
     new_pairs = np.arange(world.n_seen_pairs, len(world.pairs))
     found = {}
@@ -115,7 +113,9 @@ def _weight_rows(
         for count in counts
         for persona, vector in zip(world.new_users, weights[method][count], strict=True)
     ]
-    rows.sort(key=lambda row: (str(row["persona_id"]), str(row["method"]), int(str(row["n_answers"]))))
+    rows.sort(
+        key=lambda row: (str(row["persona_id"]), str(row["method"]), int(str(row["n_answers"])))
+    )
     return pa.Table.from_pylist(rows, TABLES["adapted_weights"].schema)
 
 

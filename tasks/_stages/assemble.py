@@ -1,4 +1,4 @@
-"""Judgments to preferences: the mean over the valid orders of a cell, and the audit of the judge."""
+"""Judgments to preferences (the mean over a cell's valid orders), and the audit of the judge."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def assemble(judgments: pa.Table) -> pa.Table:
 
 
 def audit(judgments: pa.Table) -> pa.Table:
-    """The judge's own record: parse rates, consistency under swap, position bias; all and by persona."""
+    """The judge's record, overall and by persona: parse rates, consistency, position bias."""
     frame = judgments.select(
         [*CELL, "presentation_order", "repeat", "verdict", "is_exact_form"]
     ).to_pandas()
@@ -68,9 +68,7 @@ def _audit_row(kind: str, name: str, frame: pd.DataFrame) -> dict[str, Any]:
         index=[*CELL, "repeat"], columns="presentation_order", values="first_won"
     ).reindex(columns=["ab", "ba"])
     both = wide.dropna()
-    found = audit_orders(
-        both["ab"].to_numpy(dtype=bool), both["ba"].to_numpy(dtype=bool)
-    )
+    found = audit_orders(both["ab"].to_numpy(dtype=bool), both["ba"].to_numpy(dtype=bool))
     return {
         "slice_kind": kind,
         "slice_id": name,

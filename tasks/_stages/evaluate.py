@@ -1,4 +1,4 @@
-"""The two measures: AUC of held-out users on held-out pairs, and win rate over the base response."""
+"""The two measures: AUC of new users on new pairs, and win rate over the base response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's figures, as SVG text and as PNG, drawn from rows. The same rows give the same bytes."""
+"""The report's figures as SVG text and as PNG. The same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -52,13 +52,15 @@ def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     known = {row["method"]: row for row in rows if row["win_rate_mean"] is not None}
     shown = [method for method in reversed(LOOK) if method in known]
     for place, method in enumerate(shown):
-        name, color, marker = LOOK[method]
+        _, color, marker = LOOK[method]
         row = known[method]
         mean, low, high = (100 * row[f"win_rate_{part}"] for part in ("mean", "low", "high"))
         axes.errorbar(
             mean, place, xerr=[[mean - low], [high - mean]], color=color, marker=marker, capsize=4
         )
-        axes.annotate(f"{mean:.1f} %", (high, place), (6, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{mean:.1f} %", (high, place), (6, 0), textcoords="offset points", va="center"
+        )
     axes.axvline(50, color="#777777", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(shown)), [LOOK[method][0] for method in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)

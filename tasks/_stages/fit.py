@@ -13,6 +13,7 @@ from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
+
 def build(inputs: Inputs) -> dict[str, Output]:
     """Fits both models; the validation part (seen users, new pairs) chooses and stops."""
     from pref_model.baselines import fit_classic

@@ -66,7 +66,7 @@ def read_prompt_file(path: Path) -> list[tuple[str, str]]:
         )
     id_column = next((c for c in ID_COLUMNS if c in table.column_names), None)
     texts = table[text_column].to_pylist()
-    ids = (
+    ids: list[str | None] = (
         [None if one is None else str(one) for one in table[id_column].to_pylist()]
         if id_column
         else [f"row{number:06d}" for number in range(len(texts))]

@@ -1,4 +1,4 @@
-"""Best-of-N: a pool of revisions of each held-out prompt's base response, and each user's choice."""
+"""Best-of-N: a pool of revisions of each held-out prompt's base response; each user's choice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.T
     """Writes the base response of prompts [start, stop), then revises it in every style."""
     config = inputs.config
     prompts = pool_prompts(inputs)[start:stop]
-    bases = [request(inputs, config["base_template"], {"prompt": one["prompt_text"]}) for one in prompts]
+    bases = [
+        request(inputs, config["base_template"], {"prompt": one["prompt_text"]}) for one in prompts
+    ]
     rows: list[dict[str, Any]] = []
     work = []
     for prompt, call, reply in zip(prompts, bases, complete(bases), strict=True):

@@ -19,7 +19,7 @@ N_EXAMPLES = 3
 
 
 def build(inputs: Inputs) -> dict[str, Output]:
-    """Draws the page from the datasets it names, and nothing else: the same datasets, the same page."""
+    """Draws the page from its parents and nothing else: the same datasets, the same page."""
     auc = inputs.read("auc_means").to_pylist()
     wins = inputs.read("win_rates").to_pylist()
     audit = next(

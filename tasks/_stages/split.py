@@ -30,9 +30,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     config = inputs.config
     personas = inputs.read("personas")["persona_id"].to_pylist()
     pairs = inputs.read("pairs")
-    prompt_of = dict(
-        zip(pairs["pair_id"].to_pylist(), pairs["prompt_id"].to_pylist(), strict=True)
-    )
+    prompt_of = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt_id"].to_pylist(), strict=True))
     new_users = held_out(config["seed"], "users", personas, config["new_user_share"])
     prompts = sorted(set(prompt_of.values()))
     new_prompts = held_out(config["seed"], "prompts", prompts, config["new_pair_share"])

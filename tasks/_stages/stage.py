@@ -52,7 +52,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that makes no calls; ``module`` is where its code begins (see `tasks._stages.code`)."""
+    """A stage that makes no calls; ``module`` is where its code begins (`tasks._stages.code`)."""
 
     name: str
     module: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks._convert import ORDERS
+from tasks._convert import ORDERS, Order
 from tasks._llm.types import CallRequest
 from tasks._stages.calls import CallStage, Complete
 from tasks._stages.judge import judge_request, read_reply
@@ -26,7 +26,7 @@ def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.T
     profile = inputs.lookup("personas", "persona_id", "profile_text")
     prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
     text = inputs.lookup("pool_responses", "response_id", "response_text")
-    work: list[tuple[dict[str, str], str, int, CallRequest]] = []
+    work: list[tuple[dict[str, str], Order, int, CallRequest]] = []
     for cell in cells:
         for order in ORDERS:
             for repeat in range(inputs.config["repeats"]):
@@ -43,7 +43,7 @@ def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.T
     rows = []
     replies = complete([call for *_, call in work])
     for (cell, order, repeat, call), reply in zip(work, replies, strict=True):
-        reading = read_reply(inputs, reply, "ab" if order == "ab" else "ba")._asdict()
+        reading = read_reply(inputs, reply, order)._asdict()
         rows.append(
             {
                 **cell,

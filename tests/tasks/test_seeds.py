@@ -7,7 +7,10 @@ from tasks._seeds import stable_choice, stable_integer, stable_shuffle
 
 def test_a_draw_depends_on_seed_and_ids_alone() -> None:
     assert stable_integer(1, "a", "b") == stable_integer(1, "a", "b")
-    assert len({stable_integer(1, "a", "b"), stable_integer(2, "a", "b"), stable_integer(1, "ab")}) == 3
+    assert (
+        len({stable_integer(1, "a", "b"), stable_integer(2, "a", "b"), stable_integer(1, "ab")})
+        == 3
+    )
 
 
 def test_adding_an_id_moves_no_other_id() -> None:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tasks._stages import adapt, assemble, design, encode, evaluate, fit, ingest, judge
-from tasks._stages import personalize, report, respond, split, win
+from tasks._stages import (
+    adapt,
+    assemble,
+    design,
+    encode,
+    evaluate,
+    fit,
+    ingest,
+    judge,
+    personalize,
+    report,
+    respond,
+    split,
+    win,
+)
 from tasks._stages import code as stage_code
 from tasks._stages.calls import CallStage
 from tasks._stages.code import code_modules, code_sha256
@@ -48,7 +61,9 @@ def test_neither_prefect_nor_the_engine_nor_the_simulator_is_a_stage_s_code(
     stage: Stage | CallStage,
 ) -> None:
     found = code_modules(stage.module)
-    assert not {"tasks._llm.engine", "tasks._engines", "tasks.caching", "tasks.publish"} & set(found)
+    assert not {"tasks._llm.engine", "tasks._engines", "tasks.caching", "tasks.publish"} & set(
+        found
+    )
     assert not any(name.startswith(("tasks._llm.simulator", "warehouse.")) for name in found)
 
 

@@ -1,0 +1,200 @@
+"""`pref run attributes` from beginning to end, against a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Finished, Pref, free_port
+
+METHODS = {"pref", "classic", "per_user"}
+
+
+def ask(api: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{api}/{what}/filter",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return list(json.load(reply))
+
+
+@pytest.fixture(scope="module")
+def first(
+    prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Pref, Path, Finished]:
+    home = tmp_path_factory.mktemp("run")
+    pref = Pref(home, prefect_server)
+    warehouse = home / "data"
+    return pref, warehouse, pref.attributes(warehouse)
+
+
+def test_json_is_one_object_with_the_promised_keys(first: tuple[Pref, Path, Finished]) -> None:
+    _, warehouse, done = first
+    assert done.code == 0, done.err
+    found = done.found
+    assert {"calls_made", "calls_reused", "cost_usd", "wall_s", "datasets", "judge_audit"} <= set(
+        found
+    )
+    assert set(found["auc"]) == set(found["win_rate"]) == METHODS
+    for by_count in found["auc"].values():
+        assert {"1", "3", "5"} <= set(by_count)
+        assert all(set(one) == {"mean", "low", "high"} for one in by_count.values())
+    assert all(set(one) == {"mean", "low", "high"} for one in found["win_rate"].values())
+    assert found["is_simulated"] is True
+    assert found["judge_audit"]["n_judgments"] == 20 * 12 * 2
+    for name, version in found["datasets"].items():
+        assert (warehouse / name / f"version={version}" / "manifest.json").is_file()
+
+
+def test_the_report_is_self_contained_and_says_that_answers_are_simulated(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    html = Path(first[2].found["report"]).read_text("utf-8")
+    assert "Simulated answers" in html
+    without_names = html.replace("http://www.w3.org/", "").replace("http://purl.org/", "")
+    without_names = without_names.replace("http://creativecommons.org/", "")
+    assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]+\"", without_names)
+    assert "url(" not in re.sub(r"url\(#[^)]+\)", "", without_names)
+    assert "<script" not in html
+
+
+def test_a_second_run_makes_no_call_and_gives_the_same_versions(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    pref, warehouse, done = first
+    again = pref.attributes(warehouse)
+    assert again.code == 0, again.err
+    assert again.found["calls_made"] == 0
+    assert again.found["calls_reused"] == done.found["calls_made"] + done.found["calls_reused"]
+    assert again.found["datasets"] == done.found["datasets"]
+    assert again.err.count("cached") == 16
+
+
+def test_a_deleted_dataset_is_made_again_from_the_ledger(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    pref, warehouse, done = first
+    folder = warehouse / "judgments" / f"version={done.found['datasets']['judgments']}"
+    before = (folder / "part-0.parquet").read_bytes()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    again = pref.attributes(warehouse)
+    assert again.code == 0, again.err
+    assert again.found["calls_made"] == 0
+    assert (folder / "part-0.parquet").read_bytes() == before
+
+
+def test_changing_the_judge_s_template_setting_reuses_the_responses(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    pref, warehouse, done = first
+    other = pref.attributes(warehouse, "--set", "judge.sampling.max_tokens=16")
+    before, after = done.found["datasets"], other.found["datasets"]
+    assert before["responses"] == after["responses"]
+    assert before["judgments"] != after["judgments"]
+    assert other.found["calls_made"] > 0
+
+
+def test_prefect_recorded_every_task_run_and_shows_stages_by_name(
+    first: tuple[Pref, Path, Finished], prefect_server: str
+) -> None:
+    runs = ask(prefect_server, "flow_runs", {"sort": "START_TIME_ASC"})
+    attributes = next(one for one in runs if one["name"].count(":") == 0)
+    chosen = {"flow_runs": {"id": {"any_": [attributes["id"]]}}, "limit": 200}
+    names = [one["name"] for one in ask(prefect_server, "task_runs", chosen)]
+    assert {"ingest", "fit", "adapt", "auc", "report"} <= set(names)
+    shards = next(one for one in runs if one["name"].startswith("judge:"))
+    assert shards["name"] == "judge: 12 shards"
+    chosen = {"flow_runs": {"id": {"any_": [shards["id"]]}}, "limit": 200}
+    assert len(ask(prefect_server, "task_runs", chosen)) == 12
+
+
+def test_every_dataset_has_an_artifact_under_a_stable_key(
+    first: tuple[Pref, Path, Finished], prefect_server: str
+) -> None:
+    keys = {one["key"] for one in ask(prefect_server, "artifacts/latest", {"limit": 200})}
+    wanted = {name.replace("_", "-") for name in first[2].found["datasets"]}
+    assert wanted <= keys
+    assert {"judge-audit-table", "auc-means-table", "win-rates-table", "report-picture"} <= keys
+
+
+def test_datasets_sql_and_lineage_read_the_run(first: tuple[Pref, Path, Finished]) -> None:
+    pref, warehouse, done = first
+    where = ("--warehouse", str(warehouse))
+    listed = json.loads(pref.run("datasets", *where, "--json").out)
+    assert {one["dataset"] for one in listed} == set(done.found["datasets"])
+    query = "select part, count(*) as n from cells group by part order by part"
+    rows = json.loads(pref.run("sql", query, *where, "--json").out)
+    assert sum(one["n"] for one in rows) == 20 * 12
+    assert [one["part"] for one in rows] == ["calibration", "test", "train", "validation"]
+    tree = pref.run("lineage", "models", *where)
+    assert tree.code == 0
+    for name in ("models", "preferences", "judgments", "pairs", "prompts"):
+        assert name in tree.out
+
+
+def test_an_endpoint_that_refuses_the_key_costs_one_line(pref: Pref, tmp_path: Path) -> None:
+    port = free_port()
+    simulator = pref.start("simulate", "--port", str(port), "--set", "api_key=sk-right-key-0123456789")
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        wait_for(f"{url}/models")
+        done = pref.attributes(
+            tmp_path / "data", "--llm-base-url", url, OPENAI_API_KEY="sk-planted-wrong-0123456789"
+        )
+        assert done.code == 2
+        assert "key" in done.line
+        assert "Traceback" not in done.err
+        assert "planted" not in done.out + done.err
+        unknown = pref.attributes(
+            tmp_path / "data",
+            *("--llm-base-url", url, "--responder-model", "no-such-model"),
+            OPENAI_API_KEY="sk-right-key-0123456789",
+        )
+        assert unknown.code == 2
+        assert "no-such-model" in unknown.line
+    finally:
+        simulator.terminate()
+        simulator.communicate(timeout=20)
+
+
+def test_an_endpoint_that_is_not_there_costs_one_line(pref: Pref, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    done = pref.attributes(tmp_path / "data", "--llm-base-url", url)
+    assert done.code == 2
+    assert url in done.line
+    assert "Traceback" not in done.err
+    assert not list((tmp_path / "data").glob("responses/version=*"))
+
+
+def test_a_second_run_on_the_same_warehouse_is_turned_away(pref: Pref, tmp_path: Path) -> None:
+    from warehouse.store import open_warehouse
+
+    with open_warehouse(tmp_path / "data").lock():
+        done = pref.attributes(tmp_path / "data")
+    assert done.code == 2
+    assert "in use by process" in done.line
+
+
+def wait_for(url: str) -> None:
+    import time
+
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(url, timeout=1)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")
+
+

@@ -26,6 +26,8 @@ WarehouseOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
+# What typer makes of a KeyboardInterrupt.
+INTERRUPTED = 130
 
 
 @run_app.command("attributes")
@@ -221,18 +223,18 @@ def main() -> None:
     from tasks.errors import exit_code_of
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        raise SystemExit(stop.exit_code) from None
+        code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("pref: interrupted; finished calls are kept, run the same command again\n")
-        raise SystemExit(1) from None
+        code = INTERRUPTED
     except Exception as error:
         code = exit_code_of(error)
         if code is None:
             raise
         sys.stderr.write(f"pref: {' '.join(str(error).split())}\n")
-        raise SystemExit(code) from None
+    if code == INTERRUPTED:
+        sys.stderr.write("pref: interrupted; finished calls are kept, run the same command again\n")
+        code = 1
+    raise SystemExit(code or 0)
 
 
 if __name__ == "__main__":

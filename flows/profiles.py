@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import tomllib
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, as_json
 from tasks.errors import InputRejected
 
 
@@ -83,8 +84,11 @@ def build_config(
 def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     place = raw
+    default: Any = as_json(AttributesConfig())
     for section in sections:
-        place = place.setdefault(section, {})
+        # One value of a mapping such as judge.sampling leaves the others at their defaults.
+        default = default.get(section, {}) if isinstance(default, dict) else {}
+        place = place.setdefault(section, copy.deepcopy(default))
         if not isinstance(place, dict):
             raise InputRejected(
                 f"--set: {dotted!r} goes into {section!r}, which is a value; expected a section;"
@@ -107,8 +111,9 @@ def _fault(error: Mapping[str, Any]) -> str:
         close = difflib.get_close_matches(name, _all_names(AttributesConfig), n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else "; see `pref settings`"
         return f"setting {name}: no such setting{hint}"
-    found = repr(error.get("input"))
-    return f"setting {name}: found {found[:80]}, expected otherwise: {error['msg']}; correct it"
+    found, expected = repr(error.get("input")), str(error["msg"])
+    expected = expected.removeprefix("Input should be ")
+    return f"setting {name}: found {found[:80]}, expected {expected}; see `pref settings`"
 
 
 def _names(model: type[BaseModel]) -> list[str]:

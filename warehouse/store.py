@@ -77,6 +77,11 @@ def open_warehouse(
             raise WarehouseError(
                 f"warehouse {folder}: found a file, expected a folder; give another --warehouse"
             ) from None
+        except FileNotFoundError:
+            raise WarehouseError(
+                f"warehouse {folder}: no folder can be made there, expected a place on a disk; "
+                "give another --warehouse"
+            ) from None
     warehouse = Warehouse(folder, clock)
     warehouse.sweep()
     return warehouse

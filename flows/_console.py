@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.chain import StageEvent
+    from tasks.planning import StageCost
 
 METHODS = {"pref": "PReF", "classic": "classic RLHF", "per_user": "model per user"}
 
@@ -87,11 +89,17 @@ class Display:
         return f"  {event.stage:<12} {mark}  {rows}{calls}"
 
 
-def print_summary(found: dict[str, Any]) -> None:
-    """The run's numbers, on one screen."""
+def _wide() -> Console:
+    """Standard output; as wide as tables want where there is no terminal to fit."""
     console = Console(soft_wrap=True)
     if not console.is_terminal:
-        console.width = 120
+        console.width = 140
+    return console
+
+
+def print_summary(found: dict[str, Any]) -> None:
+    """The run's numbers, on one screen."""
+    console = _wide()
     if found["is_simulated"]:
         console.print(
             "[bold]Simulated answers:[/bold] responses and verdicts come from the embedded"
@@ -130,6 +138,46 @@ def print_summary(found: dict[str, Any]) -> None:
         highlight=False,
     )
     console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+
+
+def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
+    """What a run would still buy, stage by stage."""
+    console = _wide()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("model")
+    for name in ("calls", "in hand", "tokens in", "tokens out", "US$"):
+        table.add_column(name, justify="right")
+    for cost in costs:
+        table.add_row(
+            cost.stage,
+            cost.model,
+            f"{'' if cost.is_exact else '~'}{cost.calls:,}",
+            f"{cost.held:,}",
+            _range(cost.prompt_tokens_low, cost.prompt_tokens_high, "{:,.0f}"),
+            _range(cost.completion_tokens_low, cost.completion_tokens_high, "{:,.0f}"),
+            _range(cost.cost_low_usd, cost.cost_high_usd, "{:,.2f}"),
+        )
+    low, high = _sum(one.cost_low_usd for one in costs), _sum(one.cost_high_usd for one in costs)
+    calls = f"{sum(one.calls for one in costs):,}"
+    table.add_row("total", "", calls, "", "", "", _range(low, high, "{:,.2f}"))
+    console.print(table)
+    console.print(
+        f"endpoint {endpoint}; list prices of {as_of}. Tokens are estimated: characters / 4, and"
+        " replies of usual (low) to greatest (high) length. ~: texts not known yet.",
+        highlight=False,
+    )
+
+
+def _range(low: float | None, high: float | None, form: str) -> str:
+    if low is None or high is None:
+        return "unknown price"
+    return form.format(low) if low == high else f"{form.format(low)} – {form.format(high)}"
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else sum(one for one in known if one is not None)
 
 
 def _number(value: float | None) -> str:

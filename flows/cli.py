@@ -19,10 +19,26 @@ app = typer.Typer(
 )
 run_app = typer.Typer(no_args_is_help=True, help="Run a flow from prompts to report.")
 app.add_typer(run_app, name="run")
+plan_app = typer.Typer(no_args_is_help=True, help="Say what a run would cost, before any call.")
+app.add_typer(plan_app, name="plan")
 
 WarehouseOption = Annotated[
     str | None,
     typer.Option("--warehouse", "-w", help="Folder of the data.", envvar="PREF_WAREHOUSE"),
+]
+ProfileOption = Annotated[
+    str, typer.Option(help="A shipped profile (quickstart, paper-attributes) or a TOML file.")
+]
+PromptsOption = Annotated[
+    str | None, typer.Option(help="Prompts: Parquet, JSONL, CSV or AlpacaEval's JSON.")
+]
+BaseUrlOption = Annotated[
+    str | None, typer.Option(help="An OpenAI-compatible endpoint instead of the simulator.")
+]
+JudgeOption = Annotated[str | None, typer.Option(help="Model that judges.")]
+ResponderOption = Annotated[str | None, typer.Option(help="Model that responds.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
@@ -32,39 +48,58 @@ INTERRUPTED = 130
 
 @run_app.command("attributes")
 def run_attributes(
-    profile: Annotated[
-        str, typer.Option(help="A shipped profile (quickstart, paper-attributes) or a TOML file.")
-    ] = "quickstart",
-    prompts: Annotated[
-        str | None, typer.Option(help="Prompts: Parquet, JSONL, CSV or AlpacaEval's JSON.")
-    ] = None,
+    profile: ProfileOption = "quickstart",
+    prompts: PromptsOption = None,
     warehouse: WarehouseOption = None,
-    llm_base_url: Annotated[
-        str | None, typer.Option(help="An OpenAI-compatible endpoint instead of the simulator.")
-    ] = None,
-    judge_model: Annotated[str | None, typer.Option(help="Model that judges.")] = None,
-    responder_model: Annotated[str | None, typer.Option(help="Model that responds.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`."),
-    ] = None,
+    llm_base_url: BaseUrlOption = None,
+    judge_model: JudgeOption = None,
+    responder_model: ResponderOption = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the Attributes matrix, train on it, adapt new users, measure, report."""
+    models = {"judge_model": judge_model, "responder_model": responder_model}
+    _run(_config(profile, prompts, warehouse, llm_base_url, models, set_), as_json=as_json)
+
+
+@plan_app.command("attributes")
+def plan_attributes(
+    profile: ProfileOption = "quickstart",
+    prompts: PromptsOption = None,
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    judge_model: JudgeOption = None,
+    responder_model: ResponderOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what `run attributes` would still buy: calls, tokens, money. Makes no call."""
+    from flows._console import print_plan
+    from tasks import planning
+
+    models = {"judge_model": judge_model, "responder_model": responder_model}
+    config = _config(profile, prompts, warehouse, llm_base_url, models, set_)
+    costs = planning.plan_attributes(config)
+    if as_json:
+        rows = [cost._asdict() for cost in costs]
+        sys.stdout.write(json.dumps({"stages": rows}, indent=1) + "\n")
+    else:
+        print_plan(costs, planning.endpoint(config), planning.prices_as_of(config))
+
+
+def _config(
+    profile: str,
+    prompts: str | None,
+    warehouse: str | None,
+    base_url: str | None,
+    models: dict[str, str | None],
+    overrides: list[str] | None,
+) -> Any:
     from flows.profiles import build_config
 
-    config = build_config(
-        profile,
-        {
-            "ingest.prompts": prompts,
-            "warehouse": warehouse,
-            "llm.base_url": llm_base_url,
-            "llm.judge_model": judge_model,
-            "llm.responder_model": responder_model,
-        },
-        set_ or [],
-    )
-    _run(config, as_json=as_json)
+    options = {"ingest.prompts": prompts, "warehouse": warehouse, "llm.base_url": base_url}
+    options |= {f"llm.{name}": model for name, model in models.items()}
+    return build_config(profile, options, overrides or [])
 
 
 def _run(config: Any, *, as_json: bool) -> None:

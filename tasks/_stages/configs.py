@@ -13,12 +13,18 @@ from tasks._stages.report import describe_page
 from tasks.config import AttributesConfig, EncoderConfig, as_json
 
 
-def stage_configs(config: AttributesConfig) -> dict[str, dict[str, Any]]:
+def stage_configs(
+    config: AttributesConfig, encoder: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """The configuration of every stage of the attributes chain, by stage name.
 
     Everything that can change a stage's rows and is not a parent dataset is here: settings,
     models, the endpoint's name, hashes of templates, of the prompt file and of encoder weights.
     How calls are made (`CallSettings`) and where files lie are not.
+
+    Args:
+        config: The flow's configuration.
+        encoder: What `describe_encoder` says; asked for if None.
 
     Raises:
         InputRejected, PromptError, ModelError: A file, template or encoder cannot be used.
@@ -35,7 +41,7 @@ def stage_configs(config: AttributesConfig) -> dict[str, dict[str, Any]]:
         **as_json(config.judge),
         **_hash("template", config.judge.template),
     }
-    encoder = _encoder(config.encoder)
+    encoder = encoder or _encoder(config.encoder)
     answers = sorted({*config.adapt.answers, config.win.n_answers})
     return {
         "ingest": {

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Finished, Pref, free_port
+from tests.flows.conftest import Finished, Pref, attributes_words, free_port
 
 METHODS = {"pref", "classic", "per_user"}
 
@@ -92,6 +92,38 @@ def test_a_deleted_dataset_is_made_again_from_the_ledger(
     assert (folder / "part-0.parquet").read_bytes() == before
 
 
+def plan(pref: Pref, warehouse: Path, *words: str) -> dict[str, dict[str, Any]]:
+    words = ("plan", *attributes_words(warehouse, *words)[1:])
+    done = pref.run(*words)
+    assert done.code == 0, done.err
+    return {one["stage"]: one for one in json.loads(done.out)["stages"]}
+
+
+def test_a_plan_counts_the_calls_that_the_run_then_makes(
+    first: tuple[Pref, Path, Finished], tmp_path: Path
+) -> None:
+    pref, warehouse, done = first
+    before = plan(pref, tmp_path / "new")
+    assert before["respond"]["calls"] == 24
+    assert before["judge"]["calls"] == 480
+    # Held-out prompts and users: a fifth of 12 and of 20; where methods agree, fewer calls.
+    assert before["pool"]["calls"] == 2 * 5
+    assert before["win"]["calls"] == 4 * 2 * 3 * 2
+    assert sum(one["calls"] for one in before.values()) >= done.found["calls_made"]
+    after = plan(pref, warehouse)
+    assert sum(one["calls"] for one in after.values()) == 0
+    assert sum(one["held"] for one in after.values()) == done.found["calls_made"]
+    assert not (tmp_path / "new" / "ledger.sqlite").exists()
+
+
+def test_a_plan_subtracts_what_the_ledger_holds_of_a_changed_request(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    pref, warehouse, _ = first
+    more = plan(pref, warehouse, "--set", "judge.repeats=2")
+    assert (more["judge"]["calls"], more["judge"]["held"]) == (480, 480)
+
+
 def test_changing_the_judge_s_template_setting_reuses_the_responses(
     first: tuple[Pref, Path, Finished],
 ) -> None:
@@ -143,7 +175,9 @@ def test_datasets_sql_and_lineage_read_the_run(first: tuple[Pref, Path, Finished
 
 def test_an_endpoint_that_refuses_the_key_costs_one_line(pref: Pref, tmp_path: Path) -> None:
     port = free_port()
-    simulator = pref.start("simulate", "--port", str(port), "--set", "api_key=sk-right-key-0123456789")
+    simulator = pref.start(
+        "simulate", "--port", str(port), "--set", "api_key=sk-right-key-0123456789"
+    )
     try:
         url = f"http://127.0.0.1:{port}/v1"
         wait_for(f"{url}/models")
@@ -196,5 +230,3 @@ def wait_for(url: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"{url} does not answer")
-
-

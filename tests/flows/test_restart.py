@@ -1,4 +1,4 @@
-"""Drills: a run is killed, interrupted, starved of disk; afterwards the same command finishes it."""
+"""Drills: a run is killed, interrupted, starved of disk; the same command then finishes it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,296 @@
+"""What a run would still have to buy, told before any call. It makes none and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from pref_model.errors import EncoderMissing
+from prompts.catalog import load_template
+from tasks._engines import endpoint_name
+from tasks._llm.prices import PriceTable, load_prices
+from tasks._llm.types import CallReply, CallRequest
+from tasks._runs import manifests_of, plan_stage, warehouse_at
+from tasks._settings import read_environment
+from tasks._stages import (
+    adapt,
+    assemble,
+    design,
+    encode,
+    evaluate,
+    fit,
+    ingest,
+    judge,
+    personalize,
+    respond,
+    split,
+    win,
+)
+from tasks._stages.calls import CallStage, cells_in_shard
+from tasks._stages.configs import stage_configs
+from tasks._stages.stage import Inputs, Stage
+from tasks.config import AttributesConfig
+from warehouse.ledger import Ledger, open_ledger
+
+# The stages of the attributes flow up to its last call; a test holds it against the flow.
+STAGES: tuple[Stage | CallStage, ...] = (
+    ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE,
+    encode.STAGE, fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, personalize.POOL_STAGE,
+    encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
+)  # fmt: skip
+# Stages that cost nothing and need no model: built in memory where they are not committed.
+FREE = ("ingest", "design", "split")
+
+CHARACTERS_A_TOKEN = 4.0
+# A response of ordinary length, where its text is not known yet.
+USUAL_RESPONSE_TOKENS = 300
+VERDICT_TOKENS = 6
+
+
+class StageCost(NamedTuple):
+    """What one stage still needs.
+
+    ``calls`` are still to be made, ``held`` are in the ledger or in a committed dataset. Tokens
+    and money are for ``calls``: low takes usual lengths, high the longest replies allowed.
+    ``is_exact`` says whether the requests are known, or only their number.
+    """
+
+    stage: str
+    model: str
+    calls: int
+    held: int
+    is_exact: bool
+    prompt_tokens_low: int
+    prompt_tokens_high: int
+    completion_tokens_low: int
+    completion_tokens_high: int
+    cost_low_usd: float | None
+    cost_high_usd: float | None
+
+
+class _Unknown(Exception):
+    """A reply is needed that has not been bought."""
+
+
+@dataclass(frozen=True)
+class _Preview(Inputs):
+    """A stage's inputs, some of them not committed but built in memory."""
+
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+
+    def read(self, dataset: str) -> pa.Table:
+        return self.tables[dataset] if dataset in self.tables else super().read(dataset)
+
+    def lookup(self, dataset: str, key: str, value: str) -> dict[str, Any]:
+        if dataset not in self.tables:
+            return super().lookup(dataset, key, value)
+        table = self.tables[dataset]
+        return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
+
+
+def plan_attributes(config: AttributesConfig) -> list[StageCost]:
+    """Calls, tokens and money of every stage that makes calls.
+
+    Requests are rendered and looked up in the ledger wherever their texts are known; otherwise
+    their number follows from the configuration and their length is estimated.
+
+    Raises:
+        InputRejected, PromptError, ModelError, WarehouseError: As a run would.
+    """
+    configs = stage_configs(config, _encoder(config))
+    warehouse = warehouse_at(config.warehouse)
+    places = {"prompts": config.ingest.prompts} if config.ingest.prompts else {}
+    prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
+    ledger = _ledger(config)
+    known: set[str] = set()
+    versions: dict[str, str] = {}
+    tables: dict[str, pa.Table] = {}
+    found: list[StageCost] = []
+    for stage in STAGES:
+        plan = plan_stage(stage, config.warehouse, configs[stage.name], versions, places)
+        inputs = _Preview(warehouse, plan, tables)
+        versions |= dict.fromkeys(stage.writes, plan.version)
+        committed = manifests_of(plan, stage)
+        is_ready = set(stage.reads) <= known
+        if committed:
+            known |= set(stage.writes)
+            if isinstance(stage, CallStage):
+                calls = committed[0].calls
+                found.append(_priced(stage, inputs, prices, [], held=calls.made + calls.reused))
+        elif isinstance(stage, CallStage):
+            if is_ready:
+                cost, rows = _rendered(stage, inputs, prices, ledger, config.calls.shard_size)
+                tables |= rows
+                known |= set(rows)
+            else:
+                cost = _counted(stage, inputs, prices, config, tables.get("prompts"))
+            found.append(cost)
+        elif stage.name in FREE and is_ready:
+            tables |= {name: _table(output.rows) for name, output in stage.build(inputs).items()}
+            known |= set(stage.writes)
+    if ledger is not None:
+        ledger.close()
+    return found
+
+
+def _encoder(config: AttributesConfig) -> dict[str, Any]:
+    """The encoder's identity, or a stand-in: its weights need not be here to count calls."""
+    try:
+        return encode.describe_encoder(config.encoder)
+    except EncoderMissing:
+        return {"encoder_id": f"not here: {config.encoder.name}"}
+
+
+def _ledger(config: AttributesConfig) -> Ledger | None:
+    url = read_environment().ledger_url
+    path = warehouse_at(config.warehouse).root / "ledger.sqlite"
+    if url is None and not path.is_file():
+        return None
+    return open_ledger(url or str(path))
+
+
+def _table(rows: pa.Table | Iterable[pa.RecordBatch]) -> pa.Table:
+    return rows if isinstance(rows, pa.Table) else pa.Table.from_batches(rows)
+
+
+def _rendered(
+    stage: CallStage, inputs: Inputs, prices: PriceTable, ledger: Ledger | None, shard_size: int
+) -> tuple[StageCost, dict[str, pa.Table]]:
+    """Renders a stage's requests as its shards would, and looks each up in the ledger.
+
+    Returns:
+        The cost, and the stage's datasets where every reply is in the ledger.
+    """
+    missing: list[CallRequest] = []
+    shards: list[pa.Table] = []
+    held = 0
+    unknown = 0
+    size = cells_in_shard(stage, inputs, shard_size)
+    n_cells = stage.n_cells(inputs)
+    for start in range(0, n_cells, size):
+        asked: list[CallRequest] = []
+        stop = min(start + size, n_cells)
+        try:
+            shards.append(stage.run_cells(inputs, start, stop, _answering(asked, ledger)))
+        except _Unknown:
+            # Calls whose prompts depend on replies that are still to come.
+            unknown += (stop - start) * stage.calls_per_cell(inputs) - len(asked)
+        keys = {call.key: call for call in asked}
+        have = ledger.held(keys) if ledger is not None else set()
+        held += len(have)
+        missing += [call for key, call in keys.items() if key not in have]
+    lengths = [_tokens(call) for call in missing]
+    usual = round(sum(lengths) / len(lengths)) + USUAL_RESPONSE_TOKENS if lengths else 0
+    longer = unknown * (_longest(inputs.config["sampling"]) - USUAL_RESPONSE_TOKENS)
+    lengths += [usual] * unknown
+    cost = _priced(stage, inputs, prices, lengths, held=held, longer=longer, is_exact=not unknown)
+    if cost.calls or not shards:
+        return cost, {}
+    rows = pa.concat_tables(shards)
+    derived = {name: _table(one.rows) for name, one in stage.finish(inputs, rows).items()}
+    return cost, {stage.writes[0]: rows, **derived}
+
+
+def _answering(
+    asked: list[CallRequest], ledger: Ledger | None
+) -> Callable[[Sequence[CallRequest]], list[CallReply]]:
+    from tasks._llm.buyer import stored_reply
+
+    def complete(requests: Sequence[CallRequest]) -> list[CallReply]:
+        asked.extend(requests)
+        keys = [call.key for call in requests]
+        replies = ledger.lookup(keys) if ledger is not None else {}
+        if len(replies) < len(set(keys)):
+            raise _Unknown
+        return [stored_reply(replies[key]) for key in keys]
+
+    return complete
+
+
+def _counted(
+    stage: CallStage,
+    inputs: Inputs,
+    prices: PriceTable,
+    config: AttributesConfig,
+    prompts: pa.Table | None,
+) -> StageCost:
+    """The number of a stage's calls from the configuration; texts at their usual length."""
+    n_prompts = config.ingest.n_prompts
+    n_personas = config.ingest.n_personas or 84
+    new_prompts = max(1, round(config.split.new_pair_share * n_prompts))
+    new_prompts = min(new_prompts, config.win.n_prompts or new_prompts)
+    new_users = max(1, round(config.split.new_user_share * n_personas))
+    n_orders = 2 * config.judge.repeats
+    n_calls = {
+        "respond": 2 * n_prompts,
+        "judge": (config.design.personas_per_pair or n_personas) * n_prompts * n_orders,
+        "pool": new_prompts * (1 + config.win.pool_size),
+        # Three methods choose; where they agree, one comparison serves them all.
+        "win": new_users * new_prompts * len(adapt.METHODS) * n_orders,
+    }[stage.name]
+    texts = prompts["prompt_text"].to_pylist() if prompts is not None else []
+    prompt = sum(map(len, texts)) / len(texts) / CHARACTERS_A_TOKEN if texts else 30.0
+    shown = {"respond": 0, "judge": 2, "pool": 1, "win": 2}[stage.name]
+    template = load_template(stage.templates(inputs)[-1])
+    fixed = (len(template.system_text) + len(template.user_text)) / CHARACTERS_A_TOKEN + 60
+    length = round(fixed + prompt + shown * USUAL_RESPONSE_TOKENS)
+    longer = n_calls * shown * (_longest(config.respond.sampling) - USUAL_RESPONSE_TOKENS)
+    return _priced(stage, inputs, prices, [length] * n_calls, longer=longer, is_exact=False)
+
+
+def _longest(sampling: Mapping[str, Any]) -> int:
+    """The longest reply a call's sampling allows, in tokens."""
+    return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or 4096)
+
+
+def _tokens(call: CallRequest) -> int:
+    characters = sum(len(str(message["content"])) for message in call.messages)
+    return round(characters / CHARACTERS_A_TOKEN) + 4 * len(call.messages)
+
+
+def _priced(
+    stage: CallStage,
+    inputs: Inputs,
+    prices: PriceTable,
+    lengths: Sequence[int],
+    *,
+    held: int = 0,
+    longer: int = 0,
+    is_exact: bool = True,
+) -> StageCost:
+    """``lengths`` are prompt tokens of the calls to make; ``longer`` what they may be more."""
+    longest = _longest(inputs.config["sampling"])
+    is_judge = "judge_model" in inputs.config
+    usual = min(VERDICT_TOKENS if is_judge else USUAL_RESPONSE_TOKENS, longest)
+    model = stage.models(inputs)[0]
+    price = prices.lookup(model)
+    low_in = sum(lengths)
+    high_in = low_in + max(0, longer)
+    low_out, high_out = usual * len(lengths), longest * len(lengths)
+    return StageCost(
+        stage=stage.name,
+        model=model,
+        calls=len(lengths),
+        held=held,
+        is_exact=is_exact,
+        prompt_tokens_low=low_in,
+        prompt_tokens_high=high_in,
+        completion_tokens_low=low_out,
+        completion_tokens_high=high_out,
+        cost_low_usd=price.cost_usd(low_in, low_out) if price else None,
+        cost_high_usd=price.cost_usd(high_in, high_out) if price else None,
+    )
+
+
+def prices_as_of(config: AttributesConfig) -> str:
+    """The date of the price table a plan was made with."""
+    return load_prices(Path(config.calls.prices) if config.calls.prices else None).as_of
+
+
+def endpoint(config: AttributesConfig) -> str:
+    """Which endpoint would be asked."""
+    return endpoint_name(config.llm)

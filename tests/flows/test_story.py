@@ -1,0 +1,117 @@
+"""The flow's order, its profiles, and requests that are refused before anything starts."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from flows.profiles import build_config, profile_names, settings
+from tasks.config import AttributesConfig
+from tasks.errors import InputRejected
+from tasks.planning import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_plans_go_through_the_stages_in_the_order_of_the_flow() -> None:
+    source = (ROOT / "flows" / "attributes.py").read_text("utf-8")
+    told = [one.lower() for one in re.findall(r"chain\.(?:step|calls)\((\w+)\)", source)]
+    assert told[: len(STAGES)] == [stage.name for stage in STAGES]
+    assert told[len(STAGES) :] == ["win_rates", "report"]
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_shipped_profile_loads(name: str) -> None:
+    assert isinstance(build_config(name, {}, []), AttributesConfig)
+
+
+def test_every_profile_in_the_tree_is_shipped() -> None:
+    found = sorted(path.stem for path in (ROOT / "flows").rglob("profiles/*.toml"))
+    assert found == profile_names()
+
+
+def test_the_paper_s_profile_has_the_paper_s_settings() -> None:
+    config = build_config("paper-attributes", {}, [])
+    assert (config.llm.judge_model, config.llm.responder_model) == ("gpt-4o", "gpt-4o")
+    assert config.ingest.n_prompts == 100
+    assert config.ingest.n_personas is None
+    assert config.design.personas_per_pair is None
+    assert config.encoder.name == "Qwen/Qwen2.5-0.5B"
+    assert config.fit.d == 8
+    assert config.judge.sampling["temperature"] == 0
+
+
+def test_options_win_over_profiles_and_set_wins_over_options() -> None:
+    config = build_config(
+        "paper-attributes",
+        {"llm.judge_model": "b", "warehouse": None},
+        ["llm.judge_model=c", "seed=7"],
+    )
+    assert (config.llm.judge_model, config.seed, config.warehouse) == ("c", 7, "pref-data")
+
+
+def test_setting_one_value_of_a_mapping_leaves_the_others() -> None:
+    config = build_config("quickstart", {}, ["judge.sampling.max_tokens=16"])
+    assert config.judge.sampling == {"temperature": 0.0, "max_tokens": 16}
+
+
+def test_every_setting_that_is_listed_can_be_set_to_its_default() -> None:
+    overrides = [f"{name}={default}" for name, default, _ in settings()]
+    assert build_config("quickstart", {}, overrides) == AttributesConfig.model_validate(
+        {"ingest": tomllib.loads("n_prompts = 100")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("fit.dd=3", "did you mean fit.d"),
+        ("ingest.n_prompts=0", "greater than or equal to 2"),
+        ("ingest.n_prompts=many", "valid integer"),
+        ("nonsense", "has no '='"),
+        ("seed.a=1", "which is a value"),
+        ("adapt.rule=guess", "'random', 'variance'"),
+    ],
+)
+def test_a_wrong_setting_is_one_helpful_line(override: str, says: str) -> None:
+    with pytest.raises(InputRejected) as caught:
+        build_config("quickstart", {}, [override])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "attributes", "--prompts", "nowhere.csv"],
+        ["run", "attributes", "--profile", "nowhere"],
+        ["run", "attributes", "--set", "judge.template=nowhere"],
+        ["run", "attributes", "--set", "encoder.name=/nowhere"],
+        ["run", "attributes", "--warehouse", "/proc/nowhere"],
+        ["run", "attributes", "--no-such-option"],
+        ["run", "nothing"],
+        ["datasets", "--warehouse", "nowhere"],
+        ["sql", "select 1", "--warehouse", "nowhere"],
+        ["lineage", "nothing", "--warehouse", "nowhere"],
+        ["simulate", "--set", "nothing=1"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pref", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pref: ")]
+    assert stopped.value.code == 2
+    assert len(told) == 1
+    assert not list(tmp_path.glob("*/*/version=*"))

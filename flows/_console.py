@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ class Display:
         self._progress = Progress(
             TextColumn("  {task.description:<12}"),
             BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -38,6 +37,7 @@ class Display:
         self._done = 0
         self._reported = 0.0
         self._stage = ""
+        self._total = 0
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -58,7 +58,8 @@ class Display:
             self._done_before = self._done
             if not event.is_reused:
                 total = event.n_calls or None
-                self._bar = self._progress.add_task(event.stage, total=total, rate="")
+                self._total = event.n_calls
+                self._bar = self._progress.add_task(event.stage, total=total, counts="")
             return
         if self._bar is not None:
             self._progress.remove_task(self._bar)
@@ -71,7 +72,8 @@ class Display:
         rate = f"{progress.calls_per_s:,.0f} calls/s  US$ {progress.cost_usd:.2f}"
         if self._bar is not None:
             done = progress.done - self._done_before
-            self._progress.update(self._bar, completed=done, rate=rate)
+            counts = f"{done:,} of {self._total:,}  {rate}"
+            self._progress.update(self._bar, completed=done, counts=counts)
         if not self._console.is_terminal and time.monotonic() - self._reported > 10:
             self._reported = time.monotonic()
             done = progress.done - self._done_before

@@ -54,12 +54,22 @@ def run_attributes(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
+    max_calls: Annotated[
+        int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the Attributes matrix, train on it, adapt new users, measure, report."""
-    models = {"judge_model": judge_model, "responder_model": responder_model}
-    _run(_config(profile, prompts, warehouse, llm_base_url, models, set_), as_json=as_json)
+    options = {
+        **_options(prompts, warehouse, llm_base_url, judge_model, responder_model),
+        "calls.max_calls": max_calls,
+        "calls.max_cost_usd": max_cost_usd,
+    }
+    _run(_config(profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("attributes")
@@ -77,8 +87,8 @@ def plan_attributes(
     from flows._console import print_plan
     from tasks import planning
 
-    models = {"judge_model": judge_model, "responder_model": responder_model}
-    config = _config(profile, prompts, warehouse, llm_base_url, models, set_)
+    options = _options(prompts, warehouse, llm_base_url, judge_model, responder_model)
+    config = _config(profile, options, set_)
     costs = planning.plan_attributes(config)
     if as_json:
         rows = [cost._asdict() for cost in costs]
@@ -87,18 +97,25 @@ def plan_attributes(
         print_plan(costs, planning.endpoint(config), planning.prices_as_of(config))
 
 
-def _config(
-    profile: str,
+def _options(
     prompts: str | None,
     warehouse: str | None,
     base_url: str | None,
-    models: dict[str, str | None],
-    overrides: list[str] | None,
-) -> Any:
+    judge_model: str | None,
+    responder_model: str | None,
+) -> dict[str, Any]:
+    return {
+        "ingest.prompts": prompts,
+        "warehouse": warehouse,
+        "llm.base_url": base_url,
+        "llm.judge_model": judge_model,
+        "llm.responder_model": responder_model,
+    }
+
+
+def _config(profile: str, options: dict[str, Any], overrides: list[str] | None) -> Any:
     from flows.profiles import build_config
 
-    options = {"ingest.prompts": prompts, "warehouse": warehouse, "llm.base_url": base_url}
-    options |= {f"llm.{name}": model for name, model in models.items()}
     return build_config(profile, options, overrides or [])
 
 

@@ -78,15 +78,19 @@ def engine_for(plan: CallPlan) -> CompletionEngine:
 def close_engines() -> None:
     """Closes every engine and stops every simulator of this process."""
     with _lock:
-        for engine in _engines.values():
-            engine.close()
-        for ledger in _ledgers.values():
-            ledger.close()
-        for simulator in _simulators.values():
-            simulator.stop()
+        engines, ledgers = list(_engines.values()), list(_ledgers.values())
         _engines.clear()
         _ledgers.clear()
+    # Not under the lock: an engine that is just asking for its endpoint needs it to end.
+    for engine in engines:
+        engine.close()
+    for ledger in ledgers:
+        ledger.close()
+    with _lock:
+        simulators = list(_simulators.values())
         _simulators.clear()
+    for simulator in simulators:
+        simulator.stop()
 
 
 def _open(plan: CallPlan) -> CompletionEngine:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from pref_model.errors import EncoderMissing
-from prompts.catalog import load_template
 from tasks._engines import endpoint_name
 from tasks._llm.prices import PriceTable, load_prices
 from tasks._llm.types import CallReply, CallRequest
@@ -32,9 +31,19 @@ from tasks._stages import (
 )
 from tasks._stages.calls import CallStage, cells_in_shard
 from tasks._stages.configs import stage_configs
+from tasks._stages.estimates import (
+    USUAL_RESPONSE_TOKENS,
+    StageCost,
+    expected,
+    longest_reply,
+    priced,
+    prompt_tokens,
+)
 from tasks._stages.stage import Inputs, Stage
 from tasks.config import AttributesConfig
 from warehouse.ledger import Ledger, open_ledger
+
+__all__ = ["StageCost", "endpoint", "plan_attributes", "prices_as_of"]
 
 # The stages of the attributes flow up to its last call; a test holds it against the flow.
 STAGES: tuple[Stage | CallStage, ...] = (
@@ -44,32 +53,6 @@ STAGES: tuple[Stage | CallStage, ...] = (
 )  # fmt: skip
 # Stages that cost nothing and need no model: built in memory where they are not committed.
 FREE = ("ingest", "design", "split")
-
-CHARACTERS_A_TOKEN = 4.0
-# A response of ordinary length, where its text is not known yet.
-USUAL_RESPONSE_TOKENS = 300
-VERDICT_TOKENS = 6
-
-
-class StageCost(NamedTuple):
-    """What one stage still needs.
-
-    ``calls`` are still to be made, ``held`` are in the ledger or in a committed dataset. Tokens
-    and money are for ``calls``: low takes usual lengths, high the longest replies allowed.
-    ``is_exact`` says whether the requests are known, or only their number.
-    """
-
-    stage: str
-    model: str
-    calls: int
-    held: int
-    is_exact: bool
-    prompt_tokens_low: int
-    prompt_tokens_high: int
-    completion_tokens_low: int
-    completion_tokens_high: int
-    cost_low_usd: float | None
-    cost_high_usd: float | None
 
 
 class _Unknown(Exception):
@@ -120,14 +103,15 @@ def plan_attributes(config: AttributesConfig) -> list[StageCost]:
             known |= set(stage.writes)
             if isinstance(stage, CallStage):
                 calls = committed[0].calls
-                found.append(_priced(stage, inputs, prices, [], held=calls.made + calls.reused))
+                held = calls.made + calls.reused
+                found.append(priced(stage.name, inputs.config, prices, [], held=held))
         elif isinstance(stage, CallStage):
             if is_ready:
                 cost, rows = _rendered(stage, inputs, prices, ledger, config.calls.shard_size)
                 tables |= rows
                 known |= set(rows)
             else:
-                cost = _counted(stage, inputs, prices, config, tables.get("prompts"))
+                cost = expected(stage.name, inputs.config, config, prices, _texts(tables))
             found.append(cost)
         elif stage.name in FREE and is_ready:
             tables |= {name: _table(output.rows) for name, output in stage.build(inputs).items()}
@@ -151,6 +135,10 @@ def _ledger(config: AttributesConfig) -> Ledger | None:
     if url is None and not path.is_file():
         return None
     return open_ledger(url or str(path))
+
+
+def _texts(tables: Mapping[str, pa.Table]) -> list[str]:
+    return list(tables["prompts"]["prompt_text"].to_pylist()) if "prompts" in tables else []
 
 
 def _table(rows: pa.Table | Iterable[pa.RecordBatch]) -> pa.Table:
@@ -183,11 +171,19 @@ def _rendered(
         have = ledger.held(keys) if ledger is not None else set()
         held += len(have)
         missing += [call for key, call in keys.items() if key not in have]
-    lengths = [_tokens(call) for call in missing]
+    lengths = [prompt_tokens(call.messages) for call in missing]
     usual = round(sum(lengths) / len(lengths)) + USUAL_RESPONSE_TOKENS if lengths else 0
-    longer = unknown * (_longest(inputs.config["sampling"]) - USUAL_RESPONSE_TOKENS)
+    longer = unknown * (longest_reply(inputs.config["sampling"]) - USUAL_RESPONSE_TOKENS)
     lengths += [usual] * unknown
-    cost = _priced(stage, inputs, prices, lengths, held=held, longer=longer, is_exact=not unknown)
+    cost = priced(
+        stage.name,
+        inputs.config,
+        prices,
+        lengths,
+        held=held,
+        longer=longer,
+        is_exact=not unknown,
+    )
     if cost.calls or not shards:
         return cost, {}
     rows = pa.concat_tables(shards)
@@ -209,81 +205,6 @@ def _answering(
         return [stored_reply(replies[key]) for key in keys]
 
     return complete
-
-
-def _counted(
-    stage: CallStage,
-    inputs: Inputs,
-    prices: PriceTable,
-    config: AttributesConfig,
-    prompts: pa.Table | None,
-) -> StageCost:
-    """The number of a stage's calls from the configuration; texts at their usual length."""
-    n_prompts = config.ingest.n_prompts
-    n_personas = config.ingest.n_personas or 84
-    new_prompts = max(1, round(config.split.new_pair_share * n_prompts))
-    new_prompts = min(new_prompts, config.win.n_prompts or new_prompts)
-    new_users = max(1, round(config.split.new_user_share * n_personas))
-    n_orders = 2 * config.judge.repeats
-    n_calls = {
-        "respond": 2 * n_prompts,
-        "judge": (config.design.personas_per_pair or n_personas) * n_prompts * n_orders,
-        "pool": new_prompts * (1 + config.win.pool_size),
-        # Three methods choose; where they agree, one comparison serves them all.
-        "win": new_users * new_prompts * len(adapt.METHODS) * n_orders,
-    }[stage.name]
-    texts = prompts["prompt_text"].to_pylist() if prompts is not None else []
-    prompt = sum(map(len, texts)) / len(texts) / CHARACTERS_A_TOKEN if texts else 30.0
-    shown = {"respond": 0, "judge": 2, "pool": 1, "win": 2}[stage.name]
-    template = load_template(stage.templates(inputs)[-1])
-    fixed = (len(template.system_text) + len(template.user_text)) / CHARACTERS_A_TOKEN + 60
-    length = round(fixed + prompt + shown * USUAL_RESPONSE_TOKENS)
-    longer = n_calls * shown * (_longest(config.respond.sampling) - USUAL_RESPONSE_TOKENS)
-    return _priced(stage, inputs, prices, [length] * n_calls, longer=longer, is_exact=False)
-
-
-def _longest(sampling: Mapping[str, Any]) -> int:
-    """The longest reply a call's sampling allows, in tokens."""
-    return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or 4096)
-
-
-def _tokens(call: CallRequest) -> int:
-    characters = sum(len(str(message["content"])) for message in call.messages)
-    return round(characters / CHARACTERS_A_TOKEN) + 4 * len(call.messages)
-
-
-def _priced(
-    stage: CallStage,
-    inputs: Inputs,
-    prices: PriceTable,
-    lengths: Sequence[int],
-    *,
-    held: int = 0,
-    longer: int = 0,
-    is_exact: bool = True,
-) -> StageCost:
-    """``lengths`` are prompt tokens of the calls to make; ``longer`` what they may be more."""
-    longest = _longest(inputs.config["sampling"])
-    is_judge = "judge_model" in inputs.config
-    usual = min(VERDICT_TOKENS if is_judge else USUAL_RESPONSE_TOKENS, longest)
-    model = stage.models(inputs)[0]
-    price = prices.lookup(model)
-    low_in = sum(lengths)
-    high_in = low_in + max(0, longer)
-    low_out, high_out = usual * len(lengths), longest * len(lengths)
-    return StageCost(
-        stage=stage.name,
-        model=model,
-        calls=len(lengths),
-        held=held,
-        is_exact=is_exact,
-        prompt_tokens_low=low_in,
-        prompt_tokens_high=high_in,
-        completion_tokens_low=low_out,
-        completion_tokens_high=high_out,
-        cost_low_usd=price.cost_usd(low_in, low_out) if price else None,
-        cost_high_usd=price.cost_usd(high_in, high_out) if price else None,
-    )
 
 
 def prices_as_of(config: AttributesConfig) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
+from tasks._llm.prices import load_prices
 from tasks._stages.encode import describe_encoder
+from tasks._stages.estimates import expected
 from tasks._stages.ingest import describe_prompts
 from tasks._stages.report import describe_page
 from tasks.config import AttributesConfig, EncoderConfig, as_json
@@ -43,7 +46,7 @@ def stage_configs(
     }
     encoder = encoder or _encoder(config.encoder)
     answers = sorted({*config.adapt.answers, config.win.n_answers})
-    return {
+    stages: dict[str, dict[str, Any]] = {
         "ingest": {
             **describe_prompts(config.ingest.prompts),
             "n_prompts": config.ingest.n_prompts,
@@ -75,7 +78,19 @@ def stage_configs(
         "select": {"n_answers": config.win.n_answers},
         "win": judge,
         "win_rates": {**as_json(config.evaluate), "n_answers": config.win.n_answers, **seed},
-        "report": {**describe_page(), **_truth(config)},
+    }
+    stages["report"] = {**describe_page(), **_truth(config), "planned": _planned(config, stages)}
+    return stages
+
+
+def _planned(
+    config: AttributesConfig, stages: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What the configuration alone let one expect, to stand beside what it came to."""
+    prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
+    return {
+        name: expected(name, stages[name], config, prices)._asdict()
+        for name in ("respond", "judge", "pool", "win")
     }
 
 

@@ -44,6 +44,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         shape=_shape(inputs),
         models=sorted({model for one in manifests for model in one.models}),
         cost=_total(manifests),
+        spending=_spending(inputs.config["planned"], manifests),
     )
     saved = {f"{name}.png": drawn.png for name, drawn in figures.items()}
     saved["report.html"] = html.encode()
@@ -131,6 +132,23 @@ def _total(manifests: list[Manifest]) -> float | None:
     by_stage = {one.stage: one.calls.cost_usd for one in manifests}
     costs = [one for one in by_stage.values() if one is not None]
     return math.fsum(costs) if len(costs) == len(by_stage) else None
+
+
+def _spending(
+    planned: dict[str, dict[str, Any]], manifests: list[Manifest]
+) -> list[dict[str, Any]]:
+    """Planned and actual calls, tokens and money, stage by stage."""
+    actual = {one.stage: one.calls for one in manifests}
+    return [
+        {
+            **plan,
+            "actual_calls": actual[stage].made + actual[stage].reused,
+            "actual_prompt_tokens": actual[stage].prompt_tokens,
+            "actual_completion_tokens": actual[stage].completion_tokens,
+            "actual_usd": actual[stage].cost_usd,
+        }
+        for stage, plan in planned.items()
+    ]
 
 
 def _numbers(

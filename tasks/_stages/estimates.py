@@ -1,0 +1,141 @@
+"""What a stage's calls need in tokens and money, before their texts are known or made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prompts.catalog import load_template
+from tasks._llm.prices import PriceTable
+from tasks.config import AttributesConfig
+
+CHARACTERS_A_TOKEN = 4.0
+# A response, a prompt and a verdict of ordinary length, where their texts are not known yet.
+USUAL_RESPONSE_TOKENS = 300
+USUAL_PROMPT_TOKENS = 30
+USUAL_PROFILE_TOKENS = 60
+VERDICT_TOKENS = 6
+
+
+class StageCost(NamedTuple):
+    """What one stage still needs.
+
+    ``calls`` are still to be made, ``held`` are in the ledger or in a committed dataset. Tokens
+    and money are for ``calls``: low takes usual lengths, high the longest replies allowed.
+    ``is_exact`` says whether the requests are known, or only their number. Costs are None where
+    the model has no known price.
+    """
+
+    stage: str
+    model: str
+    calls: int
+    held: int
+    is_exact: bool
+    prompt_tokens_low: int
+    prompt_tokens_high: int
+    completion_tokens_low: int
+    completion_tokens_high: int
+    cost_low_usd: float | None
+    cost_high_usd: float | None
+
+
+def priced(
+    stage: str,
+    config: Mapping[str, Any],
+    prices: PriceTable,
+    lengths: Sequence[int],
+    *,
+    held: int = 0,
+    longer: int = 0,
+    is_exact: bool = True,
+) -> StageCost:
+    """The cost of calls by the length of their prompts.
+
+    Args:
+        stage: Name of the stage.
+        config: Its configuration: model and sampling.
+        prices: List prices.
+        lengths: Prompt tokens of each call to make.
+        held: Calls in hand.
+        longer: Prompt tokens that the calls together may have more, at most.
+        is_exact: Whether the prompts are known.
+    """
+    longest = longest_reply(config["sampling"])
+    model = str(config.get("judge_model") or config["responder_model"])
+    usual = min(VERDICT_TOKENS if "judge_model" in config else USUAL_RESPONSE_TOKENS, longest)
+    price = prices.lookup(model)
+    low_in, low_out = sum(lengths), usual * len(lengths)
+    high_in, high_out = low_in + max(0, longer), longest * len(lengths)
+    return StageCost(
+        stage=stage,
+        model=model,
+        calls=len(lengths),
+        held=held,
+        is_exact=is_exact,
+        prompt_tokens_low=low_in,
+        prompt_tokens_high=high_in,
+        completion_tokens_low=low_out,
+        completion_tokens_high=high_out,
+        cost_low_usd=price.cost_usd(low_in, low_out) if price else None,
+        cost_high_usd=price.cost_usd(high_in, high_out) if price else None,
+    )
+
+
+def expected(
+    stage: str,
+    stage_config: Mapping[str, Any],
+    config: AttributesConfig,
+    prices: PriceTable,
+    prompts: Sequence[str] = (),
+) -> StageCost:
+    """A stage's whole cost from the configuration alone, texts at their usual length.
+
+    Args:
+        stage: ``respond``, ``judge``, ``pool`` or ``win``.
+        stage_config: The stage's part of the configuration.
+        config: The flow's configuration.
+        prices: List prices.
+        prompts: Prompt texts, where they are known.
+    """
+    n_prompts = config.ingest.n_prompts
+    n_personas = config.ingest.n_personas or 84
+    new_prompts = max(1, round(config.split.new_pair_share * n_prompts))
+    new_prompts = min(new_prompts, config.win.n_prompts or new_prompts)
+    new_users = max(1, round(config.split.new_user_share * n_personas))
+    n_orders = 2 * config.judge.repeats
+    n_calls, shown, template = {
+        "respond": (2 * n_prompts, 0, config.respond.template),
+        "judge": (
+            (config.design.personas_per_pair or n_personas) * n_prompts * n_orders,
+            2,
+            config.judge.template,
+        ),
+        "pool": (new_prompts * (1 + config.win.pool_size), 1, config.win.revise_template),
+        # Three methods choose; where they agree, one comparison serves them all.
+        "win": (new_users * new_prompts * 3 * n_orders, 2, config.judge.template),
+    }[stage]
+    texts = load_template(template)
+    fixed = (len(texts.system_text) + len(texts.user_text)) / CHARACTERS_A_TOKEN
+    asked = sum(map(len, prompts)) / len(prompts) / CHARACTERS_A_TOKEN if prompts else None
+    length = fixed + USUAL_PROFILE_TOKENS + shown * USUAL_RESPONSE_TOKENS
+    length += USUAL_PROMPT_TOKENS if asked is None else asked
+    longer = longest_reply(config.respond.sampling) - USUAL_RESPONSE_TOKENS
+    return priced(
+        stage,
+        stage_config,
+        prices,
+        [round(length)] * n_calls,
+        longer=n_calls * shown * longer,
+        is_exact=False,
+    )
+
+
+def longest_reply(sampling: Mapping[str, Any]) -> int:
+    """The longest reply a call's sampling allows, in tokens."""
+    return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or 4096)
+
+
+def prompt_tokens(messages: Sequence[Mapping[str, object]]) -> int:
+    """Tokens of a rendered prompt, estimated: characters / 4, and 4 a message."""
+    characters = sum(len(str(message["content"])) for message in messages)
+    return round(characters / CHARACTERS_A_TOKEN) + 4 * len(messages)

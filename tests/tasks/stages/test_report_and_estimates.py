@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from prompts.catalog import load_template
+from tasks._llm.prices import load_prices
+from tasks._stages import figures
+from tasks._stages.configs import stage_configs
+from tasks._stages.estimates import expected, priced, prompt_tokens
+from tasks._stages.report import _environment, describe_page
+from tasks.config import AttributesConfig
+
+PAGE = (files("tasks._stages") / "report_page.html").read_text("utf-8")
+AUC = [
+    {"method": method, "n_answers": n, "auc_mean": 0.6, "auc_low": 0.5, "auc_high": 0.7}
+    for method in figures.LOOK
+    for n in (1, 5, 10)
+]
+WINS = [
+    {"method": method, "win_rate_mean": 0.6, "win_rate_low": 0.5, "win_rate_high": 0.7}
+    for method in figures.LOOK
+]
+
+
+def test_only_our_own_style_and_figures_enter_the_page_unescaped() -> None:
+    assert set(re.findall(r"\{\{ (\w+)\|safe \}\}", PAGE)) == {"css", "auc_figure", "win_figure"}
+    assert PAGE.count("|safe") == 3
+
+
+def test_text_of_a_model_cannot_become_markup() -> None:
+    hostile = "<script>alert(1)</script> {{ 7 * 7 }} & \" '"
+    html = _environment().from_string("<p>{{ text }}</p>").render(text=hostile)
+    assert "<script" not in html
+    assert "{{ 7 * 7 }}" in html
+
+
+@pytest.mark.parametrize("draw", [figures.auc_by_answers, figures.win_rates])
+def test_the_same_rows_give_the_same_figure_bytes(draw: object) -> None:
+    rows = AUC if draw is figures.auc_by_answers else WINS
+    assert callable(draw)
+    first, second = draw(rows), draw(rows)
+    assert first == second
+    assert first.svg.startswith("<svg")
+    assert first.png.startswith(b"\x89PNG")
+    assert 'role="img"' in first.svg
+
+
+def test_a_figure_leaves_out_what_is_not_known() -> None:
+    unknown = [{**row, "auc_mean": None, "auc_low": None, "auc_high": None} for row in AUC[:3]]
+    assert figures.auc_by_answers([*unknown, *AUC[3:]]).svg
+
+
+def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = describe_page()
+    monkeypatch.setattr("tasks._stages.report._source", lambda name: f"edited {name}")
+    assert describe_page() != before
+
+
+def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
+    config = AttributesConfig()
+    configs = stage_configs(config)
+    prices = load_prices(None)
+    costs = {
+        stage: expected(stage, configs[stage], config, prices)
+        for stage in ("respond", "judge", "pool", "win")
+    }
+    assert costs["judge"].calls == 84 * 100 * 2
+    assert costs["respond"].calls == 200
+    assert costs["pool"].calls == 20 * 17
+    assert costs["win"].calls == 17 * 20 * 3 * 2
+    assert all(cost.cost_low_usd == 0.0 for cost in costs.values())
+
+
+def test_money_is_tokens_times_list_price() -> None:
+    prices = load_prices(None)
+    config = {"judge_model": "gpt-4o", "sampling": {"max_tokens": 32}}
+    cost = priced("judge", config, prices, [1000] * 1000)
+    price = prices.lookup("gpt-4o")
+    assert price is not None
+    assert cost.cost_low_usd == pytest.approx(price.prompt + 6 * price.completion / 1000)
+    assert cost.cost_high_usd == pytest.approx(price.prompt + 32 * price.completion / 1000)
+
+
+def test_a_model_without_a_price_has_no_cost_rather_than_none_at_all() -> None:
+    config = {"judge_model": "nobody-knows", "sampling": {}}
+    assert priced("judge", config, load_prices(None), [10]).cost_low_usd is None
+
+
+def test_token_estimates_grow_with_the_text() -> None:
+    template = load_template("respond_base")
+    short = prompt_tokens(template.render(prompt="Hi."))
+    long = prompt_tokens(template.render(prompt="word " * 400))
+    assert long - short == pytest.approx(500, abs=5)

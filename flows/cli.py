@@ -218,6 +218,46 @@ def lineage(
 
 
 @app.command()
+def diff(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    older: Annotated[str, typer.Argument(help="One version.")],
+    newer: Annotated[str, typer.Argument(help="The other version.")],
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two versions of a dataset: rows, and what they were made from."""
+    from warehouse.diff import diff as compare
+
+    found = compare(_open(warehouse), name, older, newer)
+    if as_json:
+        sys.stdout.write(json.dumps(found._asdict(), indent=1) + "\n")
+        return
+    for kind in ("added", "removed", "changed"):
+        count, some = getattr(found, f"n_{kind}"), found.examples[kind]
+        shown = f" ({', '.join(some)}{', …' if count > len(some) else ''})" if some else ""
+        sys.stdout.write(f"{count:,} rows {kind}{_printable(shown)}\n")
+    _show([dict(zip(("what", older, newer), row, strict=True)) for row in found.causes])
+
+
+@app.command()
+def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
+    """Verify every dataset: bytes, manifests, parents, rows, split, links to the call ledger."""
+    from tasks.auditing import audit_all
+
+    n_versions, findings = audit_all(_open(warehouse))
+    if as_json:
+        rows = [one._asdict() for one in findings]
+        found = {"n_versions": n_versions, "findings": rows}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        for one in findings:
+            sys.stdout.write(f"{one.dataset} {one.version}: {_printable(one.problem)}\n")
+        sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def simulate(
     port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8080,
     set_: Annotated[
@@ -247,7 +287,7 @@ def _open(warehouse: str | None) -> Any:
     return open_warehouse(warehouse or DEFAULT_WAREHOUSE, create=False)
 
 
-def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show(rows: list[dict[str, Any]], *, as_json: bool = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=1, default=str) + "\n")
         return

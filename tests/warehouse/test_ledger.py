@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from warehouse.ledger import Ledger, open_ledger
 from warehouse.ledger_errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerUnusable
+from warehouse.ledger_recover import recover
 from warehouse.ledger_rows import AttemptRow, OutcomeRow, ReplyRow
 
 NOW = datetime(2026, 11, 21, 8, 30, 0, 123456, tzinfo=UTC)
@@ -285,3 +286,34 @@ def test_a_closed_ledger_commits_what_waits_and_takes_no_more(path: Path) -> Non
         ledger.record(replies=[bought("late")])
     with open_ledger(path) as again:
         assert again.totals().calls == 50
+
+
+def test_what_is_readable_of_a_damaged_ledger_is_copied_and_proven(path: Path) -> None:
+    rows = [bought(str(i), os.urandom(900)) for i in range(300)]
+    with open_ledger(path) as ledger:
+        for row in rows:
+            ledger.record(
+                replies=[row], attempts=[AttemptRow(ledger.new_attempt_id(), row.request_key, NOW)]
+            )
+    data = bytearray(path.read_bytes())
+    data[100_000:130_000] = os.urandom(30_000)
+    path.write_bytes(data)
+    target = path.with_name("recovered.sqlite")
+    found = recover(path, target)
+    assert 150 < found.calls < 300
+    assert found.attempts > 100
+    assert found.unread_ranges >= 1
+    by_key = {row.request_key: row for row in rows}
+    with open_ledger(target) as ledger:
+        ledger.check()
+        replies = ledger.lookup(by_key)
+        assert len(replies) == found.calls
+        assert all(reply.body == by_key[key].reply for key, reply in replies.items())
+    with pytest.raises(LedgerUnusable, match="exists"):
+        recover(path, target)
+
+
+def test_a_file_that_never_was_a_ledger_cannot_be_recovered(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerCorrupt, match="nothing can be recovered"):
+        recover(path, path.with_name("new.sqlite"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.types import StagePlan
 from warehouse.manifest import Manifest
 from warehouse.store import Warehouse
 from warehouse.tables import TABLES
+
+LINEAGE = "lineage"
 
 # Datasets small enough, and worth enough, to be shown whole.
 SHOWN = {
@@ -35,17 +38,27 @@ def grain(dataset: str) -> str:
     return TABLES[dataset].grain
 
 
-def dataset_card(manifest: Manifest, *, is_reused: bool) -> str:
-    """Where a dataset version comes from and what it cost, as Markdown."""
+def dataset_card(manifest: Manifest, *, is_reused: bool, artifacts: Mapping[str, str]) -> str:
+    """Where a dataset version comes from and what it cost, as Markdown.
+
+    Args:
+        manifest: The version.
+        is_reused: Whether this run found it.
+        artifacts: Artifact ids of the parents' cards in this run.
+    """
     calls = manifest.calls
     cost = "unknown price" if calls.cost_usd is None else f"US$ {calls.cost_usd:.4f}"
-    parents = ", ".join(f"`{name}` {version}" for name, version in manifest.parents.items())
+    parents = ", ".join(
+        f"[{name} {version}]({page(artifacts.get(name), name)})"
+        for name, version in manifest.parents.items()
+    )
     templates = ", ".join(
         f"{one.name} v{one.version} `{one.sha256[:12]}`" for one in manifest.templates
     )
     lines = [
         f"# {manifest.dataset} {manifest.version}",
-        f"**{'reused' if is_reused else 'computed'}** · {TABLES[manifest.dataset].grain}",
+        f"**{'reused' if is_reused else 'computed'}** · {TABLES[manifest.dataset].grain}"
+        f" · [lineage of the run](/artifacts/key/{LINEAGE})",
         "",
         "| | |",
         "|---|---|",
@@ -64,6 +77,52 @@ def dataset_card(manifest: Manifest, *, is_reused: bool) -> str:
         f"| finished | {manifest.finished_at:%Y-%m-%d %H:%M:%S} UTC |",
     ]
     return "\n".join(lines)
+
+
+def page(artifact: str | None, dataset: str) -> str:
+    """Where the Prefect UI shows a dataset's card: of this run, else all that there are."""
+    return f"/artifacts/artifact/{artifact}" if artifact else f"/artifacts/key/{key(dataset)}"
+
+
+def lineage_graph(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -> str:
+    """The datasets of a run as a table of links and as a graph, which the newer UI draws."""
+
+    def here(dataset: str) -> str:
+        return page(artifacts.get(dataset), dataset)
+
+    lines = ["| dataset | version | rows | made from |", "|---|---|---|---|"]
+    for one in manifests:
+        parents = ", ".join(f"[{parent}]({here(parent)})" for parent in one.parents)
+        lines.append(
+            f"| [{one.dataset}]({here(one.dataset)}) | `{one.version}` | {one.n_rows:,} | {parents} |"
+        )
+    lines += ["", "```mermaid", "flowchart LR"]
+    for one in manifests:
+        lines.append(f'    {one.dataset}["{one.dataset}<br/>{one.n_rows:,} rows"]')
+        lines.append(f'    click {one.dataset} "{here(one.dataset)}"')
+    lines += [f"    {parent} --> {child}" for parent, child in direct_edges(manifests)]
+    lines.append("```")
+    return "\n".join(lines)
+
+
+def direct_edges(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:
+    """(parent, child) pairs less those that a longer way says already: a graph one can read."""
+    parents = {one.dataset: set(one.parents) for one in manifests}
+
+    def ancestors(dataset: str) -> set[str]:
+        found: set[str] = set()
+        waiting = [dataset]
+        while waiting:
+            new = parents.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    edges = []
+    for child, near in parents.items():
+        implied = set().union(*(ancestors(parent) for parent in near))
+        edges += [(parent, child) for parent in sorted(near - implied)]
+    return edges
 
 
 def table_of(warehouse: Warehouse, manifest: Manifest) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from tasks._stages.calls import n_shards
 from tasks._stages.configs import stage_configs
 from tasks._stages.stage import Inputs
 from tasks.config import AttributesConfig, as_json
-from tasks.publish import publish
+from tasks.publish import publish, publish_lineage
 from tasks.steps import CallStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
 from warehouse.runs import RunRecord
@@ -62,6 +62,7 @@ class Chain(AbstractContextManager["Chain"]):
     def __init__(self, flow: str, config: AttributesConfig, run_shards: RunShards) -> None:
         self.flow = flow
         self.datasets: dict[str, str] = {}
+        self._artifacts: dict[str, str] = {}
         self.count = CallCount()
         self._config = config
         self._run_shards = run_shards
@@ -91,6 +92,8 @@ class Chain(AbstractContextManager["Chain"]):
         """Stops what the run started, and records which versions it made or found."""
         try:
             close_engines()
+            if self.datasets and kind is None:
+                publish_lineage(str(self._warehouse.root), self.datasets, self._artifacts)
             self._record(is_running=False, is_complete=kind is None)
         finally:
             self._lock.__exit__(kind, error, trace)
@@ -136,7 +139,7 @@ class Chain(AbstractContextManager["Chain"]):
         for ref in refs:
             self.datasets[ref["dataset"]] = ref["version"]
         self.count = self.count + count
-        publish(plan, refs, is_reused)
+        self._artifacts |= publish(plan, refs, is_reused, self._artifacts)
         rows = {ref["dataset"]: ref["n_rows"] for ref in refs}
         _tell(StageEvent(plan.stage, is_reused, 0, count, rows))
 

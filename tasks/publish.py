@@ -17,16 +17,30 @@ from tasks.types import StagePlan
 
 
 @task(name="publish", task_run_name="publish {plan.stage}", cache_policy=NO_CACHE)
-def publish(plan: StagePlan, refs: list[dict[str, Any]], is_reused: bool) -> None:
-    """Leaves each dataset's card, and the tables and picture that go with it. Safe to repeat."""
+def publish(
+    plan: StagePlan, refs: list[dict[str, Any]], is_reused: bool, artifacts: dict[str, str]
+) -> dict[str, str]:
+    """Leaves each dataset's card, and the tables and picture that go with it. Safe to repeat.
+
+    Args:
+        plan: The stage.
+        refs: Its datasets.
+        is_reused: Whether they were found rather than made.
+        artifacts: Artifact ids of the datasets before it, for links to the parents.
+
+    Returns:
+        Artifact id of each of its datasets.
+    """
     warehouse = warehouse_at(plan.warehouse)
+    made = {}
     for ref in refs:
         manifest = warehouse.manifest(ref["dataset"], ref["version"])
-        create_markdown_artifact(
-            cards.dataset_card(manifest, is_reused=is_reused),
+        found = create_markdown_artifact(
+            cards.dataset_card(manifest, is_reused=is_reused, artifacts=artifacts),
             key=cards.key(ref["dataset"]),
             description=cards.grain(ref["dataset"]),
         )
+        made[ref["dataset"]] = str(found)
         rows = cards.table_of(warehouse, manifest)
         if rows:
             create_table_artifact(
@@ -37,3 +51,16 @@ def publish(plan: StagePlan, refs: list[dict[str, Any]], is_reused: bool) -> Non
     picture = cards.picture_of(warehouse, plan)
     if picture:
         create_markdown_artifact(picture, key=cards.key(plan.stage, "picture"))
+    return made
+
+
+@task(name="publish lineage", task_run_name="publish lineage", cache_policy=NO_CACHE)
+def publish_lineage(warehouse: str, datasets: dict[str, str], artifacts: dict[str, str]) -> None:
+    """Leaves the graph of all datasets of a run, every node a link to its card. Safe to repeat."""
+    store = warehouse_at(warehouse)
+    manifests = [store.manifest(name, version) for name, version in datasets.items()]
+    create_markdown_artifact(
+        cards.lineage_graph(manifests, artifacts),
+        key=cards.LINEAGE,
+        description="What every dataset of the run was made from.",
+    )

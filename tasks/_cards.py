@@ -93,9 +93,8 @@ def lineage_graph(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -
     lines = ["| dataset | version | rows | made from |", "|---|---|---|---|"]
     for one in manifests:
         parents = ", ".join(f"[{parent}]({here(parent)})" for parent in one.parents)
-        lines.append(
-            f"| [{one.dataset}]({here(one.dataset)}) | `{one.version}` | {one.n_rows:,} | {parents} |"
-        )
+        name = f"[{one.dataset}]({here(one.dataset)})"
+        lines.append(f"| {name} | `{one.version}` | {one.n_rows:,} | {parents} |")
     lines += ["", "```mermaid", "flowchart LR"]
     for one in manifests:
         lines.append(f'    {one.dataset}["{one.dataset}<br/>{one.n_rows:,} rows"]')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -42,43 +43,62 @@ def read_reply(inputs: Inputs, reply: CallReply, order: Order) -> Reading:
     return read_verdict(parse_verdict(reply.text or "", menu, is_truncated=is_truncated), order)
 
 
-def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
-    """Asks for cells [start, stop) of the design, both orders, every repeat."""
-    cells = inputs.read("design").slice(start, stop - start).to_pylist()
-    profile = inputs.lookup("personas", "persona_id", "profile_text")
-    prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
-    text = inputs.lookup("responses", "response_id", "response_text")
-    pair = {one["pair_id"]: one for one in inputs.read("pairs").to_pylist()}
-    work: list[tuple[dict[str, Any], Order, int, CallRequest]] = []
-    for cell in cells:
-        asked = pair[cell["pair_id"]]
+class Comparison(NamedTuple):
+    """Two texts that one persona is to compare, and the columns that name the cell."""
+
+    cell: dict[str, Any]
+    persona: str
+    prompt: str
+    text_a: str
+    text_b: str
+
+
+def compare(
+    inputs: Inputs, comparisons: Iterable[Comparison], complete: Complete
+) -> list[dict[str, Any]]:
+    """Asks for every comparison in both orders, every repeat; one row a reply, in key order."""
+    work: list[tuple[Comparison, Order, int, CallRequest]] = []
+    for one in comparisons:
         for order in ORDERS:
             for repeat in range(inputs.config["repeats"]):
                 call = judge_request(
-                    inputs,
-                    profile[cell["persona_id"]],
-                    prompt[asked["prompt_id"]],
-                    text[asked["response_a_id"]],
-                    text[asked["response_b_id"]],
-                    order,
-                    repeat,
+                    inputs, one.persona, one.prompt, one.text_a, one.text_b, order, repeat
                 )
-                work.append((cell, order, repeat, call))
+                work.append((one, order, repeat, call))
     replies = complete([call for *_, call in work])
-    rows = []
-    for (cell, order, repeat, call), reply in zip(work, replies, strict=True):
-        reading = read_reply(inputs, reply, order)
-        rows.append(
-            {
-                **cell,
-                "presentation_order": order,
-                "repeat": repeat,
-                "request_key": call.key,
-                "judge_model": call.model,
-                "reply_text": reply.text,
-                **reading._asdict(),
-            }
+    return [
+        {
+            **one.cell,
+            "presentation_order": order,
+            "repeat": repeat,
+            "request_key": call.key,
+            "judge_model": call.model,
+            "reply_text": reply.text,
+            **read_reply(inputs, reply, order)._asdict(),
+        }
+        for (one, order, repeat, call), reply in zip(work, replies, strict=True)
+    ]
+
+
+def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
+    """Asks for cells [start, stop) of the design."""
+    profile = inputs.lookup("personas", "persona_id", "profile_text")
+    prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
+    text = inputs.lookup("responses", "response_id", "response_text")
+    prompt_of = inputs.lookup("pairs", "pair_id", "prompt_id")
+    first = inputs.lookup("pairs", "pair_id", "response_a_id")
+    second = inputs.lookup("pairs", "pair_id", "response_b_id")
+    comparisons = [
+        Comparison(
+            cell,
+            profile[cell["persona_id"]],
+            prompt[prompt_of[cell["pair_id"]]],
+            text[first[cell["pair_id"]]],
+            text[second[cell["pair_id"]]],
         )
+        for cell in inputs.read("design").slice(start, stop - start).to_pylist()
+    ]
+    rows = compare(inputs, comparisons, complete)
     return pa.Table.from_pylist(rows, TABLES["judgments"].schema)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks._convert import ORDERS, Order
-from tasks._llm.types import CallRequest
+from tasks._convert import ORDERS
 from tasks._stages.calls import CallStage, Complete
-from tasks._stages.judge import judge_request, read_reply
+from tasks._stages.judge import Comparison, compare
 from tasks._stages.stage import Inputs
 from warehouse.tables import TABLES
 
@@ -22,40 +21,22 @@ def comparisons(inputs: Inputs) -> pa.Table:
 
 def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
     """Asks for comparisons [start, stop); A is the personalized response, B the base."""
-    cells = comparisons(inputs).slice(start, stop - start).to_pylist()
     profile = inputs.lookup("personas", "persona_id", "profile_text")
     prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
     text = inputs.lookup("pool_responses", "response_id", "response_text")
-    work: list[tuple[dict[str, str], Order, int, CallRequest]] = []
-    for cell in cells:
-        for order in ORDERS:
-            for repeat in range(inputs.config["repeats"]):
-                call = judge_request(
-                    inputs,
-                    profile[cell["persona_id"]],
-                    prompt[cell["prompt_id"]],
-                    text[cell["response_id"]],
-                    text[cell["base_response_id"]],
-                    order,
-                    repeat,
-                )
-                work.append((cell, order, repeat, call))
-    rows = []
-    replies = complete([call for *_, call in work])
-    for (cell, order, repeat, call), reply in zip(work, replies, strict=True):
-        reading = read_reply(inputs, reply, order)._asdict()
-        rows.append(
-            {
-                **cell,
-                "presentation_order": order,
-                "repeat": repeat,
-                "request_key": call.key,
-                "judge_model": call.model,
-                "reply_text": reply.text,
-                "prefers_personalized_prob": reading.pop("prefers_a_prob"),
-                **reading,
-            }
+    asked = [
+        Comparison(
+            cell,
+            profile[cell["persona_id"]],
+            prompt[cell["prompt_id"]],
+            text[cell["response_id"]],
+            text[cell["base_response_id"]],
         )
+        for cell in comparisons(inputs).slice(start, stop - start).to_pylist()
+    ]
+    rows = compare(inputs, asked, complete)
+    for row in rows:
+        row["prefers_personalized_prob"] = row.pop("prefers_a_prob")
     return pa.Table.from_pylist(rows, TABLES["win_judgments"].schema)
 
 

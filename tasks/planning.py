@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import pyarrow as pa
 from pref_model.errors import EncoderMissing
 from tasks._engines import endpoint_name
 from tasks._llm.prices import PriceTable, load_prices
-from tasks._llm.types import CallReply, CallRequest
 from tasks._runs import manifests_of, plan_stage, warehouse_at
 from tasks._settings import read_environment
 from tasks._stages import (
@@ -29,7 +28,7 @@ from tasks._stages import (
     split,
     win,
 )
-from tasks._stages.calls import CallStage, cells_in_shard
+from tasks._stages.calls import CallStage
 from tasks._stages.configs import stage_configs
 from tasks._stages.estimates import (
     USUAL_RESPONSE_TOKENS,
@@ -39,6 +38,7 @@ from tasks._stages.estimates import (
     priced,
     prompt_tokens,
 )
+from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Stage
 from tasks.config import AttributesConfig
 from warehouse.ledger import Ledger, open_ledger
@@ -53,10 +53,6 @@ STAGES: tuple[Stage | CallStage, ...] = (
 )  # fmt: skip
 # Stages that cost nothing and need no model: built in memory where they are not committed.
 FREE = ("ingest", "design", "split")
-
-
-class _Unknown(Exception):
-    """A reply is needed that has not been bought."""
 
 
 @dataclass(frozen=True)
@@ -153,24 +149,10 @@ def _rendered(
     Returns:
         The cost, and the stage's datasets where every reply is in the ledger.
     """
-    missing: list[CallRequest] = []
-    shards: list[pa.Table] = []
-    held = 0
-    unknown = 0
-    size = cells_in_shard(stage, inputs, shard_size)
-    n_cells = stage.n_cells(inputs)
-    for start in range(0, n_cells, size):
-        asked: list[CallRequest] = []
-        stop = min(start + size, n_cells)
-        try:
-            shards.append(stage.run_cells(inputs, start, stop, _answering(asked, ledger)))
-        except _Unknown:
-            # Calls whose prompts depend on replies that are still to come.
-            unknown += (stop - start) * stage.calls_per_cell(inputs) - len(asked)
-        keys = {call.key: call for call in asked}
-        have = ledger.held(keys) if ledger is not None else set()
-        held += len(have)
-        missing += [call for key, call in keys.items() if key not in have]
+    shards = list(preview_shards(stage, inputs, ledger, shard_size))
+    missing = [call for shard in shards for call in shard.missing]
+    held = sum(shard.n_held for shard in shards)
+    unknown = sum(shard.n_unknown for shard in shards)
     lengths = [prompt_tokens(call.messages) for call in missing]
     usual = round(sum(lengths) / len(lengths)) + USUAL_RESPONSE_TOKENS if lengths else 0
     longer = unknown * (longest_reply(inputs.config["sampling"]) - USUAL_RESPONSE_TOKENS)
@@ -184,27 +166,12 @@ def _rendered(
         longer=longer,
         is_exact=not unknown,
     )
-    if cost.calls or not shards:
+    tables = [shard.rows for shard in shards if shard.rows is not None]
+    if cost.calls or not tables:
         return cost, {}
-    rows = pa.concat_tables(shards)
+    rows = pa.concat_tables(tables)
     derived = {name: _table(one.rows) for name, one in stage.finish(inputs, rows).items()}
     return cost, {stage.writes[0]: rows, **derived}
-
-
-def _answering(
-    asked: list[CallRequest], ledger: Ledger | None
-) -> Callable[[Sequence[CallRequest]], list[CallReply]]:
-    from tasks._llm.buyer import stored_reply
-
-    def complete(requests: Sequence[CallRequest]) -> list[CallReply]:
-        asked.extend(requests)
-        keys = [call.key for call in requests]
-        replies = ledger.lookup(keys) if ledger is not None else {}
-        if len(replies) < len(set(keys)):
-            raise _Unknown
-        return [stored_reply(replies[key]) for key in keys]
-
-    return complete
 
 
 def prices_as_of(config: AttributesConfig) -> str:

@@ -18,9 +18,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from pref_model.backbone import Backbone
+from pref_model.backbone_texts import TokenTexts, pad_texts
 from pref_model.encoder_spec import EncoderSpec, resolve_encoder
 from pref_model.errors import BadArray, BadSetting, EncoderMismatch
-from pref_model.types import Floats32, Ints
+from pref_model.types import Bools, Floats32, Ints
 
 # Without a final norm over the whole stack, a hidden state is the same in a shorter network.
 _PLAIN_STACKS = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
@@ -52,16 +54,23 @@ class Encoder:
     Attributes:
         spec: Its identity and settings.
         width: D, numbers an embedding has.
+        backbone: Network and pooling; `train_backbone.fit_backbone` trains it in place.
+        tokenizer: The network's tokenizer.
     """
 
     def __init__(
         self, spec: EncoderSpec, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         self.spec = spec
-        self._network = network
-        self._tokenizer = tokenizer
-        hidden = int(network.config.hidden_size)
-        self.width = hidden * len(spec.layers) + int(spec.has_length)
+        self.tokenizer = tokenizer
+        self.backbone = Backbone(
+            network,
+            spec.layers,
+            spec.pooling,
+            has_length=spec.has_length,
+            pad_id=int(tokenizer.pad_token_id or 0),
+        )
+        self.width = self.backbone.width
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], batch_tokens: int | None = None
@@ -93,21 +102,33 @@ class Encoder:
             for prompt, response in zip(prompts, responses, strict=True)
         ]
         unique = list(dict.fromkeys(keys))
-        texts = [self._layout(prompt, response) for prompt, response in unique]
+        texts, is_cut = self._texts(unique)
         found = np.zeros((len(unique), self.width), dtype=np.float32)
         if batch_tokens is None:
-            batch_tokens = 2048 if self._network.device.type == "cpu" else 32_768
-        for rows in _batches([len(text.tokens) for text in texts], batch_tokens):
-            found[rows] = self._pool([texts[row] for row in rows])
+            batch_tokens = 2048 if self.backbone.device.type == "cpu" else 32_768
+        for rows in _batches(texts.lengths.tolist(), batch_tokens):
+            found[rows] = self._pool(texts, np.asarray(rows, dtype=np.int64))
         place = {key: row for row, key in enumerate(unique)}
         order = np.asarray([place[key] for key in keys], dtype=np.int64)
-        lengths = np.asarray([sum(text.response) for text in texts], dtype=np.int64)
-        is_cut = np.asarray([text.is_truncated for text in texts], dtype=bool)
-        return Encoded(found[order], lengths[order], int(is_cut[order].sum()))
+        counts = texts.pool_stop - texts.pool_start
+        return Encoded(found[order], counts[order], int(is_cut[order].sum()))
+
+    def tokenize(self, prompts: Sequence[str], responses: Sequence[str]) -> TokenTexts:
+        """Return token ids of responses (R,), each with its prompt, as `encode` would read them."""
+        return self._texts(list(zip(prompts, responses, strict=True)))[0]
+
+    def _texts(self, keys: Sequence[tuple[str, str]]) -> tuple[TokenTexts, Bools]:
+        laid = [self._layout(prompt, response) for prompt, response in keys]
+        tokens = np.asarray([token for text in laid for token in text.tokens], dtype=np.int64)
+        offsets = np.cumsum([0, *(len(text.tokens) for text in laid)], dtype=np.int64)
+        start = np.asarray([text.response.index(True) for text in laid], dtype=np.int64)
+        size = np.asarray([sum(text.response) for text in laid], dtype=np.int64)
+        is_cut = np.asarray([text.is_truncated for text in laid], dtype=bool)
+        return TokenTexts(tokens, offsets, start, start + size), is_cut
 
     def _layout(self, prompt: str, response: str) -> _Text:
         """Token ids, which of them are the response, and whether anything was cut."""
-        tokenizer, limit = self._tokenizer, self.spec.max_tokens
+        tokenizer, limit = self.tokenizer, self.spec.max_tokens
         tail = self._ids(response)
         head = self._ids(prompt + "\n\n") if self.spec.context == "prompt_response" else []
         begin, end = self._special()
@@ -127,43 +148,19 @@ class Encoder:
         return _Text(tokens, response_flags, is_truncated)
 
     def _ids(self, text: str) -> list[int]:
-        found = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        found = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [int(token) for token in found]
 
     def _special(self) -> tuple[list[int], list[int]]:
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
             return [int(tokenizer.cls_token_id)], [int(tokenizer.sep_token_id)]
         return ([int(tokenizer.bos_token_id)] if tokenizer.bos_token_id is not None else []), []
 
     @torch.inference_mode()
-    def _pool(self, texts: Sequence[_Text]) -> Floats32:
-        longest = max(len(text.tokens) for text in texts)
-        pad = self._tokenizer.pad_token_id
-        ids = torch.full((len(texts), longest), 0 if pad is None else int(pad))
-        seen = torch.zeros((len(texts), longest), dtype=torch.long)
-        response = torch.zeros((len(texts), longest))
-        for row, text in enumerate(texts):
-            size = len(text.tokens)
-            ids[row, :size] = torch.tensor(text.tokens)
-            seen[row, :size] = 1
-            response[row, :size] = torch.tensor(text.response, dtype=torch.float32)
-        device = self._network.device
-        output = self._network(
-            input_ids=ids.to(device), attention_mask=seen.to(device), output_hidden_states=True
-        )
-        states = [output.hidden_states[layer].float() for layer in self.spec.layers]
-        counts = response.sum(dim=1)
-        if self.spec.pooling == "last":
-            last = (seen.sum(dim=1) - 1).to(device)
-            rows = torch.arange(len(texts), device=device)
-            parts = [state[rows, last] for state in states]
-        else:
-            share = (response / counts[:, None]).to(device)
-            parts = [torch.einsum("rt,rth->rh", share, state) for state in states]
-        if self.spec.has_length:
-            parts.append(torch.log1p(counts)[:, None].to(device))
-        pooled: Floats32 = torch.cat(parts, dim=1).cpu().numpy().astype(np.float32)
+    def _pool(self, texts: TokenTexts, rows: Ints) -> Floats32:
+        batch = pad_texts(texts, rows, self.backbone.pad_id).to(self.backbone.device)
+        pooled: Floats32 = self.backbone(*batch).cpu().numpy().astype(np.float32)
         return pooled
 
 

@@ -124,6 +124,11 @@ def resolve_encoder(
     )
 
 
+def is_causal_type(model_type: str) -> bool:
+    """Return whether networks of this transformers type read from left to right only."""
+    return model_type in _CAUSAL_TYPES
+
+
 def _folder(name: str) -> Path:
     if name == MINILM:
         try:
@@ -199,7 +204,7 @@ def _is_causal(settings: dict[str, object]) -> bool:
     architectures = [str(name) for name in names] if isinstance(names, list) else []
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         return True
-    return str(settings.get("model_type")) in _CAUSAL_TYPES
+    return is_causal_type(str(settings.get("model_type")))
 
 
 def _depth(settings: dict[str, object]) -> int:

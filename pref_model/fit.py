@@ -3,56 +3,22 @@
 The encoder is frozen: this module sees pair differences, never text. It writes no file.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
-
 import numpy as np
 import torch
-from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
 from pref_model.distill import distill
-from pref_model.errors import BadArray, BadSetting, FitFailed
-from pref_model.likelihood import torch_log_likelihood
+from pref_model.errors import BadArray, BadSetting
 from pref_model.model import FitConfig, FitPoint, RewardModel, RunConfig
 from pref_model.svd import svd_start
+from pref_model.train_head import (
+    Factorization,
+    HeadCheckpoint,
+    Start,
+    accelerator_for,
+    train_head,
+)
+from pref_model.train_state import Checkpoints, State, cpu_threads, fingerprint, load_state
 from pref_model.types import Floats, Preferences, finite_matrix, make_preferences
-
-
-class Start(NamedTuple):
-    """Where the joint fit begins: head (d, D) on scaled features, user weights (U, d)."""
-
-    head: Floats
-    user_weights: Floats
-
-
-class _Batch(NamedTuple):
-    """A set of pairs with all their labels: two backbone passes serve every label of a pair."""
-
-    differences: torch.Tensor  # (B, D)
-    pair: torch.Tensor  # (n,) row within the batch
-    user: torch.Tensor  # (n,)
-    label: torch.Tensor  # (n,)
-    weight: torch.Tensor  # (n,)
-    share: float  # all pairs / pairs here, so that a batch estimates the whole sum
-
-
-class Factorization(torch.nn.Module):
-    """margin = lambda_u . (W x_m), eq 3 and 4; no bias, since a pair's difference cancels it."""
-
-    def __init__(self, start: Start, *, is_user_learned: bool) -> None:
-        super().__init__()
-        self.head = torch.nn.Parameter(torch.as_tensor(start.head, dtype=torch.float32))
-        self.users = torch.nn.Parameter(
-            torch.as_tensor(start.user_weights, dtype=torch.float32), requires_grad=is_user_learned
-        )
-
-    def forward(
-        self, differences: torch.Tensor, pair: torch.Tensor, user: torch.Tensor
-    ) -> torch.Tensor:
-        """Return margins (n,) for cells (user, pair), pair being a row of `differences`."""
-        features = differences @ self.head.T
-        return (features[pair] * self.users[user]).sum(dim=1)
 
 
 def fit_reward_model(
@@ -62,6 +28,7 @@ def fit_reward_model(
     config: FitConfig,
     run: RunConfig,
     validation: Preferences | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> RewardModel:
     """Fit base rewards and training users' weights: SVD start, ridge head, then eq 5.
 
@@ -78,12 +45,17 @@ def fit_reward_model(
         config: What to fit.
         run: Where to run, and the seed.
         validation: Cells of the same users on other pairs; None fits all steps.
+        checkpoints: Where to save unfinished work; a state of the same fit found there is gone
+            on from, to the same bits as without the interruption.
 
     Returns:
-        `RewardModel`; equal inputs give equal bits on one CPU thread count.
+        `RewardModel`; equal inputs give equal bits on one CPU thread count. Under `accelerate
+        launch` each step's pairs are dealt out to the processes, so that `batch_pairs` is the
+        global batch and the model is that of one process, up to the order of float32 sums.
 
     Raises:
         BadArray: Shapes or indices disagree, or no training cell.
+        CheckpointCorrupt: The folder holds another fit's state.
         FitFailed: The likelihood became nan.
 
     Departures: the prior on the head is ours (with M < D the likelihood alone is unbounded); it
@@ -94,7 +66,17 @@ def fit_reward_model(
         pair_differences, preferences, n_users, validation, config.ties
     )
     start = _start(scaled, train, n_users, config, run.seed)
-    return fit_from_start(scaled, scale, train, check, start, config, run, is_user_learned=True)
+    return fit_from_start(
+        scaled,
+        scale,
+        train,
+        check,
+        start,
+        config,
+        run,
+        is_user_learned=True,
+        checkpoints=checkpoints,
+    )
 
 
 def prepare_features(
@@ -116,9 +98,9 @@ def prepare_features(
     train = make_preferences(*preferences, n_users=n_users, n_pairs=n_pairs)
     check = None
     if validation is not None:
-        check = _kept(make_preferences(*validation, n_users=n_users, n_pairs=n_pairs), ties)
+        check = kept_cells(make_preferences(*validation, n_users=n_users, n_pairs=n_pairs), ties)
         check = check if check.user.size else None
-    train = _kept(train, ties)
+    train = kept_cells(train, ties)
     if train.user.size == 0:
         raise BadArray("fit: found no training preference, expected at least one; judge first")
     used = differences[np.unique(train.pair)]
@@ -141,18 +123,47 @@ def fit_from_start(
     run: RunConfig,
     *,
     is_user_learned: bool,
+    checkpoints: Checkpoints | None = None,
 ) -> RewardModel:
     """Run the gradient fit for each head strength and keep the best on validation.
 
     With `is_user_learned=False` the user weights stay as given (classic RLHF: ones).
     """
-    best: tuple[float, Start, tuple[FitPoint, ...], float] | None = None
+    # A resumed fit gets its start in this layout, and sums in another one round otherwise.
+    start = Start(*(np.ascontiguousarray(part) for part in start))
     middle = config.head_l2[len(config.head_l2) // 2]
-    for head_l2 in (middle,) if check is None else config.head_l2:
+    strengths = (middle,) if check is None else config.head_l2
+    best: tuple[float, Start, tuple[FitPoint, ...], float] | None = None
+    first, state, fit_id = 0, None, ""
+    if checkpoints is not None:
+        fit_id = _fit_id(scaled, train, check, config, run, is_user_learned)
+        state = load_state(checkpoints.folder, fit_id)
+        accelerator_for(run.device).wait_for_everyone()  # before anyone replaces what others read
+    if state is not None:
+        start = Start(state.tensors["start/head"].numpy(), state.tensors["start/users"].numpy())
+        first, best = state.facts["strength"], _unpack_best(state)
+    for number, head_l2 in enumerate(strengths[first:], first):
         begin = _balanced(start, config.user_l2, head_l2) if is_user_learned else start
-        kept, history, loss = _train(
-            scaled, train, check, begin, head_l2, config, run, is_user_learned
-        )
+        checkpoint = None
+        if checkpoints is not None:
+            checkpoint = HeadCheckpoint(
+                checkpoints.folder,
+                checkpoints.every,
+                number * (config.steps + 1),
+                state,
+                {
+                    "start/head": torch.as_tensor(start.head),
+                    "start/users": torch.as_tensor(start.user_weights),
+                    **_best_tensors(best),
+                },
+                {"fingerprint": fit_id, "strength": number, "kept": _best_facts(best)},
+            )
+        # The matrices are small: more threads would only make the last bit a matter of load.
+        with cpu_threads(1):
+            kept, history, loss = train_head(
+                scaled, train, check, begin, head_l2, config, run, is_user_learned, checkpoint
+            )
+        state = None
         if best is None or loss < best[0]:
             best = (loss, kept, history, head_l2)
     if best is None:
@@ -201,137 +212,45 @@ def _balanced(start: Start, user_l2: float, head_l2: float) -> Start:
     return Start(start.head / c[:, None], start.user_weights * c)
 
 
-def _train(
+def _fit_id(
     scaled: Floats,
     train: Preferences,
     check: Preferences | None,
-    start: Start,
-    head_l2: float,
     config: FitConfig,
     run: RunConfig,
     is_user_learned: bool,
-) -> tuple[Start, tuple[FitPoint, ...], float]:
-    accelerator = _accelerator(run.device)
-    differences = torch.as_tensor(scaled, dtype=torch.float32)
-    grouped = _GroupedLabels(differences, train)
-    order = torch.Generator().manual_seed(run.seed)
-    loader: DataLoader[int] = DataLoader(
-        range(grouped.n_pairs),  # type: ignore[arg-type]
-        batch_size=min(config.batch_pairs, grouped.n_pairs),
-        shuffle=True,
-        generator=order,
-        collate_fn=grouped.batch,
-    )
-    module = Factorization(start, is_user_learned=is_user_learned)
-    groups = [{"params": [module.head], "lr": config.head_learning_rate}]
-    if is_user_learned:
-        groups.append({"params": [module.users], "lr": config.user_learning_rate})
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99))
-    module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
-    plain = accelerator.unwrap_model(module)
-    total = float(train.weight.sum())
-    looks: list[FitPoint] = []
-    best_loss, best, waited = float("inf"), start, 0
-    for step, batch in enumerate(_endless(loader)):
-        if step % config.evaluate_every == 0 or step == config.steps:
-            point = _look(plain, differences, train, check, head_l2, step)
-            looks.append(point)
-            loss = point.train_nll if point.validation_nll is None else point.validation_nll
-            if not np.isfinite(loss):
-                raise FitFailed(
-                    f"fit: found likelihood {loss} at step {step}, expected a finite number; "
-                    "lower head_learning_rate or user_learning_rate"
-                )
-            waited += 1
-            if check is None or loss < best_loss:
-                best_loss, waited = loss, 0
-                best = Start(
-                    plain.head.detach().cpu().double().numpy().copy(),
-                    plain.users.detach().cpu().double().numpy().copy(),
-                )
-            if step == config.steps or waited > config.patience:
-                break
-        margin = module(batch.differences, batch.pair, batch.user)
-        data = -(batch.weight * torch_log_likelihood(margin, batch.label)).sum() * batch.share
-        prior = 0.5 * head_l2 * plain.head.square().sum()
-        if is_user_learned:
-            prior = prior + 0.5 * config.user_l2 * plain.users.square().sum()
-        optimizer.zero_grad()
-        accelerator.backward((data + prior) / total)
-        optimizer.step()
-    return best, tuple(looks), best_loss
+) -> str:
+    arrays = {"scaled": scaled}
+    for name, cells in (("train", train), ("check", check)):
+        arrays |= {f"{name}/{part}": column for part, column in (cells or train)._asdict().items()}
+    return fingerprint((config, run.seed, is_user_learned, check is None), arrays)
 
 
-class _GroupedLabels:
-    """Training labels sorted by pair, sliced into batches of whole pairs."""
-
-    def __init__(self, differences: torch.Tensor, train: Preferences) -> None:
-        order = np.argsort(train.pair, kind="stable")
-        pairs, counts = np.unique(train.pair, return_counts=True)
-        self.n_pairs = int(pairs.size)
-        self._differences = differences[torch.as_tensor(pairs)]
-        self._begin = np.cumsum(counts) - counts
-        self._counts = counts
-        self._user = torch.as_tensor(train.user[order])
-        self._label = torch.as_tensor(train.label[order], dtype=torch.float32)
-        self._weight = torch.as_tensor(train.weight[order], dtype=torch.float32)
-
-    def batch(self, pairs: list[int]) -> _Batch:
-        chosen = np.asarray(sorted(pairs))
-        counts = self._counts[chosen]
-        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        cells = torch.as_tensor(np.repeat(self._begin[chosen], counts) + within)
-        return _Batch(
-            self._differences[torch.as_tensor(chosen)],
-            torch.as_tensor(np.repeat(np.arange(chosen.size), counts)),
-            self._user[cells],
-            self._label[cells],
-            self._weight[cells],
-            self.n_pairs / chosen.size,
-        )
+def _best_tensors(
+    best: tuple[float, Start, tuple[FitPoint, ...], float] | None,
+) -> dict[str, torch.Tensor]:
+    if best is None:
+        return {}
+    return {
+        "kept/head": torch.as_tensor(best[1].head),
+        "kept/users": torch.as_tensor(best[1].user_weights),
+    }
 
 
-def _look(
-    module: Factorization,
-    differences: torch.Tensor,
-    train: Preferences,
-    check: Preferences | None,
-    head_l2: float,
-    step: int,
-) -> FitPoint:
-    device = module.head.device
-
-    def nll(cells: Preferences) -> float:
-        with torch.no_grad():
-            margin = module(
-                differences.to(device),
-                torch.as_tensor(cells.pair, device=device),
-                torch.as_tensor(cells.user, device=device),
-            ).double()
-            label = torch.as_tensor(cells.label, device=device)
-            weight = torch.as_tensor(cells.weight, device=device)
-            lost = -(weight * torch_log_likelihood(margin, label)).sum() / weight.sum()
-            return float(lost)
-
-    return FitPoint(float(head_l2), step, nll(train), None if check is None else nll(check))
+def _best_facts(best: tuple[float, Start, tuple[FitPoint, ...], float] | None) -> object:
+    return None if best is None else [best[0], best[2], best[3]]
 
 
-def _endless(loader: Iterable[_Batch]) -> Iterator[_Batch]:
-    while True:
-        yield from loader
+def _unpack_best(state: State) -> tuple[float, Start, tuple[FitPoint, ...], float] | None:
+    if state.facts["kept"] is None:
+        return None
+    loss, looks, head_l2 = state.facts["kept"]
+    kept = Start(state.tensors["kept/head"].numpy(), state.tensors["kept/users"].numpy())
+    return loss, kept, tuple(FitPoint(*point) for point in looks), head_l2
 
 
-def _accelerator(device: str) -> Accelerator:
-    accelerator = Accelerator(cpu=device == "cpu")
-    if device not in ("auto", accelerator.device.type):
-        raise BadSetting(
-            f"fit: found device '{device}', but this machine offers '{accelerator.device.type}'; "
-            "use auto or cpu"
-        )
-    return accelerator
-
-
-def _kept(cells: Preferences, ties: str) -> Preferences:
+def kept_cells(cells: Preferences, ties: str) -> Preferences:
+    """Return the cells of positive weight, without ties where ``ties`` is "drop"."""
     keep = cells.weight > 0.0
     if ties == "drop":
         keep &= cells.label != 0.5
@@ -344,7 +263,9 @@ __all__ = [
     "RewardModel",
     "RunConfig",
     "Start",
+    "accelerator_for",
     "fit_from_start",
     "fit_reward_model",
+    "kept_cells",
     "prepare_features",
 ]

@@ -8,20 +8,17 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from scipy.special import expit, ndtr, xlogy
 
 from pref_model.adapt import Posterior, UserPrior, adapt_users
 from pref_model.errors import BadArray, BadSetting
+from pref_model.information import mutual_information
 from pref_model.likelihood import curvature
 from pref_model.types import Bools, Floats, Ints
 
 Rule = Literal["random", "variance", "authors", "d_optimal", "bald", "v_optimal"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
-# Beyond 30 logits an answer carries less than 1e-11 nats.
-_LOGIT_STEP = 0.5
-_LOGITS = np.arange(-30.0, 30.0 + _LOGIT_STEP, _LOGIT_STEP)
 _BLOCK_CELLS = 1 << 18
+_SLICE_NUMBERS = 1 << 18
 
 
 class Questionnaire(NamedTuple):
@@ -58,7 +55,7 @@ def question_scores(
     - variance: q (eq 9; keeps asking what is already certain)
     - authors: w^2 q (their published code)
     - d_optimal: w q (log-determinant gain to first order)
-    - bald: h(E s(g)) - E h(s(g)), g ~ N(f, q), by quadrature (nats)
+    - bald: h(E s(g)) - E h(s(g)), g ~ N(f, q), from a table of the integral (nats)
     - v_optimal: w sum_t w_t (phi^T S phi_t)^2 / (1 + w q), the drop of the summed variance of
       the targets' probabilities
     - random: zero everywhere; `run_questionnaire` draws instead
@@ -86,13 +83,40 @@ def question_scores(
     if rule == "random":
         return np.zeros((n_users, n_pairs))
     scores = np.empty((n_users, n_pairs))
+    pairs = _slices(n_pairs, features.shape[1])
     rows = max(1, _BLOCK_CELLS // max(n_pairs, 1))
     for low in range(0, n_users, rows):
-        block = slice(low, low + rows)
-        scores[block] = _score_block(
-            rule, features, mean[block], covariance[block], features if targets is None else targets
-        )
+        users = slice(low, low + rows)
+        reach = None
+        if rule == "v_optimal":
+            reach = _reach(mean[users], covariance[users], features if targets is None else targets)
+        for part in pairs:
+            scores[users, part] = _score_block(
+                rule, features[part], mean[users], covariance[users], reach
+            )
     return scores
+
+
+def least_known_direction(covariance: Floats) -> tuple[Floats, Floats]:
+    """Return the unconstrained maximizer of eq 9: the direction of pair features to ask about.
+
+    Over unit vectors phi, phi^T H^-1 phi is largest at the top eigenvector of H^-1. For a fresh
+    pair, generate one response whose base rewards lie along +nu and one along -nu (Algorithm 2).
+
+    Args:
+        covariance: (U, d, d) or (d, d) posterior covariances H^-1.
+
+    Returns:
+        nu, unit vectors (U, d) or (d,), whose largest entry is positive (the sign has no
+        meaning: swapping the two responses flips it); the variances nu^T H^-1 nu, (U,) or ().
+
+    Departure: a unit length is one in the given basis; in the whitened basis of `basis` it is one
+    standard deviation of the training users.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    top = vectors[..., -1]
+    largest = np.take_along_axis(top, np.abs(top).argmax(axis=-1)[..., None], axis=-1)
+    return top * np.where(largest < 0.0, -1.0, 1.0), values[..., -1]
 
 
 def run_questionnaire(
@@ -199,78 +223,49 @@ def run_questionnaire(
     )
 
 
+def _slices(n_pairs: int, d: int) -> list[slice]:
+    """Cut pairs into slices too small for the linear algebra library to split over threads.
+
+    On a busy machine its threads cost ten times what they save; a slice also stays in the cache.
+    """
+    size = max(1, _SLICE_NUMBERS // (d * d))
+    return [slice(low, min(low + size, n_pairs)) for low in range(0, n_pairs, size)]
+
+
+def _reach(mean: Floats, covariance: Floats, targets: Floats) -> Floats:
+    """Return S (sum_t w_t phi_t phi_t^T) S: (U, d, d)."""
+    d = targets.shape[1]
+    need = np.zeros((len(mean), d, d))
+    for part in _slices(len(targets), d):
+        phi = targets[part]
+        weight = curvature(mean @ phi.T)
+        need += np.matmul((weight[:, :, None] * phi).transpose(0, 2, 1), phi)
+    result: Floats = covariance @ need @ covariance
+    return result
+
+
 def _score_block(
-    rule: Rule, features: Floats, mean: Floats, covariance: Floats, targets: Floats
+    rule: Rule, features: Floats, mean: Floats, covariance: Floats, reach: Floats | None
 ) -> Floats:
-    spread = features @ covariance  # (U, M, d)
-    variance: Floats = np.maximum(np.einsum("umd,md->um", spread, features), 0.0)
+    variance = _quadratic(features, covariance)
     if rule == "variance":
         return variance
     margin = mean @ features.T
     if rule == "bald":
-        return _bald(margin, variance)
+        return mutual_information(margin, variance)
     certainty = curvature(margin)
     if rule == "authors":
         return certainty**2 * variance
-    if rule == "d_optimal":
+    if reach is None:
         return certainty * variance
-    weight = curvature(mean @ targets.T)  # (U, T)
-    need = np.matmul((weight[:, :, None] * targets).transpose(0, 2, 1), targets)
-    reach: Floats = np.einsum("umd,ude,ume->um", spread, need, spread, optimize=True)
-    return certainty * reach / (1.0 + certainty * variance)
+    return certainty * _quadratic(features, reach) / (1.0 + certainty * variance)
 
 
-def _bald(margin: Floats, variance: Floats) -> Floats:
-    """Mutual information between the answer and the weights, in nats."""
-    gain = np.empty_like(margin)
-    deviation = np.sqrt(variance)
-    is_narrow = deviation <= 1.0
-    for part, expectations in ((is_narrow, _narrow), (~is_narrow, _wide)):
-        if np.any(part):
-            first, second, noise = expectations(margin[part], deviation[part])
-            gain[part] = -_xlogx(first) - _xlogx(second) - noise
-    return np.maximum(gain, 0.0)
-
-
-def _narrow(margin: Floats, deviation: Floats) -> tuple[Floats, Floats, Floats]:
-    """E s(g), E s(-g), E h(s(g)) for g ~ N(margin, deviation^2), by Gauss-Hermite."""
-    first, noise = np.zeros_like(margin), np.zeros_like(margin)
-    for node, weight in zip(_NODES, _NODE_WEIGHTS / _NODE_WEIGHTS.sum(), strict=True):
-        logit = margin + node * deviation
-        first += weight * expit(logit)
-        noise += weight * _entropy(logit)
-    return first, 1.0 - first, noise
-
-
-def _wide(margin: Floats, deviation: Floats) -> tuple[Floats, Floats, Floats]:
-    """The same where the Gaussian is wider than the logistic's bend.
-
-    Gauss-Hermite nodes then step over the bend. The trapezoidal rule on the logit itself is
-    exact to rounding for both integrals (their integrands are analytic in a strip of width pi);
-    E s(g) = integral of s'(t) P(g > t) dt.
-    """
-    first, second, noise = (np.zeros_like(margin) for _ in range(3))
-    for node in _LOGITS:
-        z = (margin - node) / deviation
-        bend = _LOGIT_STEP * float(curvature(np.asarray(node)))
-        first += bend * ndtr(z)
-        second += bend * ndtr(-z)
-        density = np.exp(-0.5 * z**2) / (deviation * np.sqrt(2.0 * np.pi))
-        noise += _LOGIT_STEP * float(_entropy(np.asarray(node))) * density
-    return first, second, noise
-
-
-def _entropy(logit: Floats) -> Floats:
-    """Return h(s(x)) in nats: log(1 + e^-|x|) + |x| e^-|x| / (1 + e^-|x|)."""
-    size = np.abs(logit)
-    tail = np.exp(-size)
-    entropy: Floats = np.log1p(tail) + size * tail / (1.0 + tail)
-    return entropy
-
-
-def _xlogx(p: Floats) -> Floats:
-    result: Floats = xlogy(p, p)
-    return result
+def _quadratic(features: Floats, matrices: Floats) -> Floats:
+    """Return phi_m^T A_u phi_m for positive semidefinite A: (U, M) >= 0."""
+    form: Floats = np.einsum("umd,md->um", features @ matrices, features)
+    np.maximum(form, 0.0, out=form)  # rounding may leave a zero form below zero
+    return form
 
 
 def _choose(scores: Floats, priority: Ints, is_open: Bools) -> Ints:

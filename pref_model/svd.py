@@ -15,6 +15,7 @@ from pref_model.types import Floats, Ints, Preferences
 # Above this many cells the completed matrix is kept as sparse + low rank, never written out.
 DENSE_CELLS = 1 << 23
 _OVERSAMPLE = 8
+_ROWS = 1 << 16
 _FILL_SHRINKAGE = 0.4
 
 
@@ -120,7 +121,7 @@ def svd_start(
     observed = cells.value - offset[cells.user]
     factors = _complete_svd(cells, observed, filled_left, filled_right, d, seed, clip=True)
     weights, features = _balanced(*factors, d)
-    margin = np.einsum("nd,nd->n", weights[cells.user], features[cells.pair])
+    margin = _at(weights, features, cells)
     scale = _logit_scale(margin, cells.label, cells.weight)
     return SvdStart(weights * np.sqrt(scale), features * np.sqrt(scale), scale, n_refills)
 
@@ -195,15 +196,33 @@ def _impute(
     _, singular, v = _subspace_svd(observed, None, None, min(d, *cells.shape), seed, max_steps=5)
     right = np.zeros((n_pairs, d))
     right[:, : singular.size] = v * np.sqrt(singular)
-    left, fitted = np.zeros((n_users, d)), np.zeros_like(residual)
+    left = np.zeros((n_users, d))
+    small = 1e-5 * max(float(np.mean(residual**2)), 1e-12) * n_users * n_pairs
     for refill in range(1, max_refills + 1):
+        before = left, right
         left = _ridge_rows(observed, present, right, ridge)
         right = _ridge_rows(across, present_across, left, ridge)
-        previous, fitted = fitted, np.einsum("nd,nd->n", left[cells.user], right[cells.pair])
-        change = float(np.mean((fitted - previous) ** 2))
-        if change <= 1e-5 * max(float(np.mean(residual**2)), 1e-12):
+        if _square_change(left, right, *before) <= small:
             return left, right, refill
     return left, right, max_refills
+
+
+def _square_change(left: Floats, right: Floats, old_left: Floats, old_right: Floats) -> float:
+    """Return |left right^T - old_left old_right^T|^2 over all cells, from d x d products."""
+    now = np.sum((left.T @ left) * (right.T @ right))
+    old = np.sum((old_left.T @ old_left) * (old_right.T @ old_right))
+    both = np.sum((left.T @ old_left) * (right.T @ old_right))
+    return float(max(now + old - 2.0 * both, 0.0))
+
+
+def _at(left: Floats, right: Floats, cells: _Cells) -> Floats:
+    """Return sum_d left[user, d] right[pair, d] of every observed cell, some rows at a time."""
+    found = np.empty(cells.user.size)
+    for low in range(0, found.size, _ROWS):
+        rows = slice(low, low + _ROWS)
+        user, pair = left.take(cells.user[rows], axis=0), right.take(cells.pair[rows], axis=0)
+        np.einsum("nd,nd->n", user, pair, out=found[rows])
+    return found
 
 
 def _ridge_rows(
@@ -211,8 +230,13 @@ def _ridge_rows(
 ) -> Floats:
     """Solve min_a |observed_row - a right^T|^2 + ridge |a|^2 over the present cells, by row."""
     d = right.shape[1]
-    outer = (right[:, :, None] * right[:, None, :]).reshape(len(right), d * d)
-    gram = (present @ outer).reshape(-1, d, d) + ridge * np.eye(d)
+    # Gram matrices are symmetric: the upper triangles alone halve memory and time.
+    row, column = np.triu_indices(d)
+    upper = present @ (right[:, row] * right[:, column])
+    gram = np.empty((present.shape[0], d, d))
+    gram[:, row, column] = upper
+    gram[:, column, row] = upper
+    gram[:, np.arange(d), np.arange(d)] += ridge
     solved: Floats = np.linalg.solve(gram, (observed @ right)[:, :, None])[:, :, 0]
     return solved
 
@@ -232,7 +256,7 @@ def _complete_svd(
             u, singular, vt = np.linalg.svd(full, full_matrices=False)
             return u[:, :k], singular[:k], vt[:k].T
         return _subspace_svd(full, None, None, k, seed)
-    fills = np.einsum("nd,nd->n", left[cells.user], right[cells.pair])
+    fills = _at(left, right, cells)
     change = sp.csr_array((observed - fills, (cells.user, cells.pair)), shape=cells.shape)
     return _subspace_svd(change, left, right, k, seed)
 

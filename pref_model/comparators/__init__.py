@@ -1,0 +1,1 @@
+"""Other methods of personalization on the same embeddings, behind one interface."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.chain import StageEvent
-    from tasks.planning import StageCost
+    from tasks.planning import DesignCheck, StageCost
 
 METHODS = {"pref": "PReF", "classic": "classic RLHF", "per_user": "model per user"}
 
@@ -169,6 +169,28 @@ def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
         " replies of usual (low) to greatest (high) length. ~: texts not known yet.",
         highlight=False,
     )
+
+
+def print_design(design: DesignCheck) -> None:
+    """What the design covers, and whether it can teach as many base rewards as are asked for."""
+    loads, crowds = _spread(design.loads), _spread(design.crowds)
+    told = (
+        f"design: {design.n_cells:,} of {design.n_personas:,} × {design.n_pairs:,} cells"
+        f" ({_percent(design.coverage)}); {loads} pairs a persona, {crowds} personas a pair;"
+        f" {'connected' if design.n_components == 1 else f'{design.n_components} components'}"
+    )
+    verdict = "can follow from" if design.can_identify else "cannot follow from"
+    told += (
+        f"\ntraining part: {design.n_train_cells:,} cells for {design.n_parameters:,} parameters;"
+        f" {design.n_short_personas:,} personas and {design.n_short_pairs:,} pairs have fewer than"
+        f" d = {design.n_base_rewards} cells; {design.n_base_rewards} base rewards {verdict} it"
+    )
+    _wide().print(told, highlight=False)
+
+
+def _spread(histogram: Mapping[int, int]) -> str:
+    low, high = min(histogram, default=0), max(histogram, default=0)
+    return f"{low:,}" if low == high else f"{low:,} – {high:,}"
 
 
 def _range(low: float | None, high: float | None, form: str) -> str:

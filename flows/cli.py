@@ -40,6 +40,18 @@ ResponderOption = Annotated[str | None, typer.Option(help="Model that responds."
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`.")
 ]
+PrismOption = Annotated[
+    str | None, typer.Option(help="PRISM: a folder with its files, or a Hugging Face dataset id.")
+]
+PrismProfileOption = Annotated[
+    str, typer.Option(help="A shipped profile (quickstart-prism, paper-prism) or a TOML file.")
+]
+MaxCallsOption = Annotated[
+    int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
+]
+MaxCostOption = Annotated[
+    float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
 # What typer makes of a KeyboardInterrupt.
@@ -54,22 +66,42 @@ def run_attributes(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
-    max_calls: Annotated[
-        int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
-    ] = None,
-    max_cost_usd: Annotated[
-        float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
-    ] = None,
+    max_calls: MaxCallsOption = None,
+    max_cost_usd: MaxCostOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Regenerate the Attributes matrix, train on it, adapt new users, measure, report."""
     options = {
-        **_options(prompts, warehouse, llm_base_url, judge_model, responder_model),
+        **_options(warehouse, llm_base_url, judge_model, responder_model),
+        "ingest.prompts": prompts,
         "calls.max_calls": max_calls,
         "calls.max_cost_usd": max_cost_usd,
     }
-    _run(_config(profile, options, set_), as_json=as_json)
+    _run("attributes", _config("attributes", profile, options, set_), as_json=as_json)
+
+
+@run_app.command("prism")
+def run_prism(
+    prism: PrismOption = None,
+    profile: PrismProfileOption = "quickstart-prism",
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    judge_model: JudgeOption = None,
+    responder_model: ResponderOption = None,
+    max_calls: MaxCallsOption = None,
+    max_cost_usd: MaxCostOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Regenerate the augmented PRISM matrix, train on it, adapt new users, measure, report."""
+    options = {
+        **_options(warehouse, llm_base_url, judge_model, responder_model),
+        "ingest.prism": prism,
+        "calls.max_calls": max_calls,
+        "calls.max_cost_usd": max_cost_usd,
+    }
+    _run("prism", _config("prism", profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("attributes")
@@ -84,28 +116,51 @@ def plan_attributes(
     as_json: JsonOption = False,
 ) -> None:
     """Say what `run attributes` would still buy: calls, tokens, money. Makes no call."""
-    from flows._console import print_plan
+    options = _options(warehouse, llm_base_url, judge_model, responder_model)
+    options["ingest.prompts"] = prompts
+    _plan(_config("attributes", profile, options, set_), as_json=as_json)
+
+
+@plan_app.command("prism")
+def plan_prism(
+    prism: PrismOption = None,
+    profile: PrismProfileOption = "quickstart-prism",
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    judge_model: JudgeOption = None,
+    responder_model: ResponderOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what `run prism` would still buy, and what its design can teach. Makes no call."""
+    options = _options(warehouse, llm_base_url, judge_model, responder_model)
+    options["ingest.prism"] = prism
+    _plan(_config("prism", profile, options, set_), as_json=as_json)
+
+
+def _plan(config: Any, *, as_json: bool) -> None:
+    from flows._console import print_design, print_plan
     from tasks import planning
 
-    options = _options(prompts, warehouse, llm_base_url, judge_model, responder_model)
-    config = _config(profile, options, set_)
-    costs = planning.plan_attributes(config)
+    plan = planning.plan_run(config)
     if as_json:
-        rows = [cost._asdict() for cost in costs]
-        sys.stdout.write(json.dumps({"stages": rows}, indent=1) + "\n")
-    else:
-        print_plan(costs, planning.endpoint(config), planning.prices_as_of(config))
+        found: dict[str, Any] = {"stages": [cost._asdict() for cost in plan.costs], "design": None}
+        if plan.design is not None:
+            found["design"] = {**plan.design._asdict(), "can_identify": plan.design.can_identify}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    print_plan(plan.costs, planning.endpoint(config), planning.prices_as_of(config))
+    if plan.design is not None:
+        print_design(plan.design)
 
 
 def _options(
-    prompts: str | None,
     warehouse: str | None,
     base_url: str | None,
     judge_model: str | None,
     responder_model: str | None,
 ) -> dict[str, Any]:
     return {
-        "ingest.prompts": prompts,
         "warehouse": warehouse,
         "llm.base_url": base_url,
         "llm.judge_model": judge_model,
@@ -113,13 +168,23 @@ def _options(
     }
 
 
-def _config(profile: str, options: dict[str, Any], overrides: list[str] | None) -> Any:
+def _config(flow: str, profile: str, options: dict[str, Any], overrides: list[str] | None) -> Any:
     from flows.profiles import build_config
 
-    return build_config(profile, options, overrides or [])
+    return build_config(_model(flow), profile, options, overrides or [])
 
 
-def _run(config: Any, *, as_json: bool) -> None:
+def _model(flow: str) -> Any:
+    from tasks.config import AttributesConfig, PrismConfig
+    from tasks.errors import InputRejected
+
+    models = {"attributes": AttributesConfig, "prism": PrismConfig}
+    if flow not in models:
+        raise InputRejected(f"flow: {flow!r} is no flow; expected {' or '.join(models)}; name one")
+    return models[flow]
+
+
+def _run(name: str, config: Any, *, as_json: bool) -> None:
     from flows._console import Display, print_summary
     from tasks._settings import prepare_prefect
 
@@ -127,7 +192,6 @@ def _run(config: Any, *, as_json: bool) -> None:
     prepare_prefect(config.warehouse)
     with Display() as display:
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
-        from flows.attributes import attributes
         from tasks import chain, preflight
         from tasks.server import start_server
 
@@ -135,7 +199,14 @@ def _run(config: Any, *, as_json: bool) -> None:
         chain.watch(display.stage)
         preflight.listen(display.calls)
         start_server()
-        found = attributes(config)
+        if name == "prism":
+            from flows.prism import prism
+
+            found = prism(config)
+        else:
+            from flows.attributes import attributes
+
+            found = attributes(config)
     found["wall_s"] = round(time.monotonic() - started, 2)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
@@ -144,7 +215,9 @@ def _run(config: Any, *, as_json: bool) -> None:
 
 
 @app.command()
-def settings() -> None:
+def settings(
+    flow: Annotated[str, typer.Argument(help="attributes or prism.")] = "attributes",
+) -> None:
     """List every setting that ``--set`` takes, with its default."""
     from rich.console import Console
     from rich.table import Table
@@ -152,7 +225,7 @@ def settings() -> None:
     from flows.profiles import settings as every_setting
 
     table = Table("setting", "default", "", box=None, pad_edge=False)
-    for name, default, description in every_setting():
+    for name, default, description in every_setting(_model(flow)):
         table.add_row(name, default, description)
     Console().print(table, highlight=False)
 

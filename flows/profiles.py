@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config import AttributesConfig, as_json
+from tasks.config import AttributesConfig, FlowConfig, as_json
 from tasks.errors import InputRejected
+
+C = TypeVar("C", bound=FlowConfig)
 
 
 def profile_names() -> list[str]:
@@ -52,11 +54,12 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def build_config(
-    profile: str, options: Mapping[str, Any], overrides: Iterable[str]
-) -> AttributesConfig:
+    model: type[C], profile: str, options: Mapping[str, Any], overrides: Iterable[str]
+) -> C:
     """The configuration of a run: defaults, then profile, then options, then ``--set``.
 
     Args:
+        model: The flow's configuration class.
         profile: Name or path.
         options: Dotted name to value; None means not given.
         overrides: ``a.b=c`` strings; the value is JSON where it reads as JSON, else text.
@@ -67,24 +70,24 @@ def build_config(
     raw = read_profile(profile)
     for name, value in options.items():
         if value is not None:
-            _put(raw, name, value)
+            _put(model, raw, name, value)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise InputRejected(
                 f"--set: {override!r} has no '='; expected a.b=value, such as fit.d=6; add one"
             )
-        _put(raw, name.strip(), _value(text.strip()))
+        _put(model, raw, name.strip(), _value(text.strip()))
     try:
-        return AttributesConfig.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise InputRejected("; ".join(_fault(one) for one in error.errors())) from error
+        raise InputRejected("; ".join(_fault(model, one) for one in error.errors())) from error
 
 
-def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
+def _put(model: type[FlowConfig], raw: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     place = raw
-    default: Any = as_json(AttributesConfig())
+    default: Any = as_json(model())
     for section in sections:
         # One value of a mapping such as judge.sampling leaves the others at their defaults.
         default = default.get(section, {}) if isinstance(default, dict) else {}
@@ -92,7 +95,7 @@ def _put(raw: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(place, dict):
             raise InputRejected(
                 f"--set: {dotted!r} goes into {section!r}, which is a value; expected a section;"
-                f" known sections: {', '.join(_names(AttributesConfig))}"
+                f" known sections: {', '.join(_names(model))}"
             )
     place[last] = value
 
@@ -104,11 +107,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def _fault(error: Mapping[str, Any]) -> str:
+def _fault(model: type[FlowConfig], error: Mapping[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     name = ".".join(path)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        close = difflib.get_close_matches(name, _all_names(AttributesConfig), n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name, _all_names(model), n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else "; see `pref settings`"
         return f"setting {name}: no such setting{hint}"
     found, expected = repr(error.get("input")), str(error["msg"])

@@ -11,11 +11,14 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from tasks.evaluate import win_shard
 from tasks.judge import judge_shard
 from tasks.personalize import pool_shard
+from tasks.prism import rate_shard, revise_shard
 from tasks.respond import respond_shard
 from tasks.types import CallCount, CallPlan, StagePlan
 
 SHARDS = {
     "respond": respond_shard,
+    "rate": rate_shard,
+    "revise": revise_shard,
     "judge": judge_shard,
     "pool": pool_shard,
     "win": win_shard,

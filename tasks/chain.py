@@ -15,9 +15,9 @@ from tasks import _runs as runs
 from tasks._engines import close_engines, endpoint_address, endpoint_name
 from tasks._settings import read_environment
 from tasks._stages.calls import n_shards
-from tasks._stages.configs import stage_configs
+from tasks._stages.configs import stage_configs, stage_places
 from tasks._stages.stage import Inputs
-from tasks.config import AttributesConfig, as_json
+from tasks.config import FlowConfig, as_json
 from tasks.publish import publish, publish_lineage
 from tasks.steps import CallStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
@@ -36,7 +36,7 @@ class StageEvent(NamedTuple):
     n_rows: dict[str, int]
 
 
-def call_plan(config: AttributesConfig) -> CallPlan:
+def call_plan(config: FlowConfig) -> CallPlan:
     """How the calls of a run are made; holds no secret."""
     ledger = read_environment().ledger_url or str(
         runs.warehouse_at(config.warehouse).root / "ledger.sqlite"
@@ -59,7 +59,7 @@ class Chain(AbstractContextManager["Chain"]):
         run_shards: Makes a stage's calls, shard by shard.
     """
 
-    def __init__(self, flow: str, config: AttributesConfig, run_shards: RunShards) -> None:
+    def __init__(self, flow: str, config: FlowConfig, run_shards: RunShards) -> None:
         self.flow = flow
         self.datasets: dict[str, str] = {}
         self._artifacts: dict[str, str] = {}
@@ -67,6 +67,7 @@ class Chain(AbstractContextManager["Chain"]):
         self._config = config
         self._run_shards = run_shards
         self._stage_configs = stage_configs(config)
+        self._places = stage_places(config)
         self._calls = call_plan(config)
         self._warehouse = runs.warehouse_at(config.warehouse)
         self._run_id = str(flow_run.id or uuid.uuid4())
@@ -124,13 +125,12 @@ class Chain(AbstractContextManager["Chain"]):
         self._finish(plan, refs, bool(found), count)
 
     def _plan(self, step: Step | CallStep) -> StagePlan:
-        prompts = self._config.ingest.prompts
         return runs.plan_stage(
             step.stage,
             self._config.warehouse,
             self._stage_configs[step.stage.name],
             self.datasets,
-            {"prompts": prompts} if prompts else {},
+            self._places,
         )
 
     def _finish(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pref_model.model import FitConfig
 
+ConversationType = Literal["unguided", "values guided", "controversy guided"]
 Sampling = dict[str, float | int | str | bool | None]
 
 
@@ -75,6 +76,9 @@ class DesignConfig(_Strict):
     """Which personas judge which pairs."""
 
     personas_per_pair: int | None = Field(None, ge=1, description="Unset: every persona")
+    is_balanced: bool = Field(
+        True, description="Even out loads and connect the design; false: chance alone"
+    )
 
 
 class JudgeConfig(_Strict):
@@ -125,15 +129,75 @@ class EvaluateConfig(_Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
 
 
-class AttributesConfig(_Strict):
-    """Everything `pref run attributes` can be told; profiles are TOML files of this shape."""
+class PrismIngestConfig(_Strict):
+    """Participants and conversations of PRISM."""
+
+    prism: str | None = Field(
+        None, description="Folder with PRISM's files, or a Hugging Face dataset id"
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub")
+    n_personas: int | None = Field(None, ge=3, description="Unset: all participants")
+    profile_template: str = "profile_prism"
+    keep_merged: bool = Field(
+        False, description="Keep survey rows marked as likely to be several people"
+    )
+
+
+class SiftConfig(_Strict):
+    """Filters of prompts that need no call."""
+
+    conversation_types: tuple[ConversationType, ...] = Field(
+        ("unguided", "values guided", "controversy guided"), min_length=1
+    )
+    min_score_spread: float | None = Field(
+        None, ge=0, le=99, description="Points between best and worst response, where scored"
+    )
+    duplicate_similarity: float = Field(
+        0.8, gt=0, le=1, description="Jaccard similarity of character triples that merges prompts"
+    )
+
+
+class RateConfig(_Strict):
+    """Controversy of prompts as rated by the judge model, 1 to 5."""
+
+    min_rating: int | None = Field(None, ge=1, le=5, description="Unset: nobody is asked")
+    template: str = "rate_controversy"
+    sampling: Sampling = {"temperature": 0.0, "max_tokens": 32}
+
+
+class ChooseConfig(_Strict):
+    """The prompts that are left."""
+
+    n_prompts: int | None = Field(None, ge=2, description="Random prompts taken; unset: all")
+
+
+class ReviseConfig(_Strict):
+    """Critique and rewrite of a response of the data set, toward a random user."""
+
+    critique_template: str = "critique_prism"
+    rewrite_template: str = "rewrite_prism"
+    sampling: Sampling = {"temperature": 0.7, "max_tokens": 700}
+
+
+class PrismDesignConfig(DesignConfig):
+    """Which personas judge which pairs; the paper's number of them."""
+
+    personas_per_pair: int | None = Field(50, ge=1, description="Null: every persona")
+
+
+class PrismJudgeConfig(JudgeConfig):
+    """Role-play judging by what participants told of themselves."""
+
+    template: str = "judge_prism"
+
+
+class FlowConfig(_Strict):
+    """What every flow with a judge can be told."""
 
     warehouse: str = "pref-data"
     seed: int = 0
     llm: LlmConfig = LlmConfig()
     calls: CallSettings = CallSettings()
-    ingest: IngestConfig = IngestConfig()
-    respond: RespondConfig = RespondConfig()
     design: DesignConfig = DesignConfig()
     judge: JudgeConfig = JudgeConfig()
     split: SplitConfig = SplitConfig()
@@ -142,6 +206,25 @@ class AttributesConfig(_Strict):
     adapt: AdaptConfig = AdaptConfig()
     win: WinConfig = WinConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+
+class AttributesConfig(FlowConfig):
+    """Everything `pref run attributes` can be told; profiles are TOML files of this shape."""
+
+    ingest: IngestConfig = IngestConfig()
+    respond: RespondConfig = RespondConfig()
+
+
+class PrismConfig(FlowConfig):
+    """Everything `pref run prism` can be told."""
+
+    ingest: PrismIngestConfig = PrismIngestConfig()
+    sift: SiftConfig = SiftConfig()
+    rate: RateConfig = RateConfig()
+    choose: ChooseConfig = ChooseConfig()
+    revise: ReviseConfig = ReviseConfig()
+    design: PrismDesignConfig = PrismDesignConfig()
+    judge: PrismJudgeConfig = PrismJudgeConfig()
 
 
 def as_json(config: BaseModel) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -24,35 +24,59 @@ from tasks._stages import (
     ingest,
     judge,
     personalize,
+    prism,
+    prism_prompts,
     respond,
+    revise,
     split,
     win,
 )
 from tasks._stages.calls import CallStage
-from tasks._stages.configs import stage_configs
+from tasks._stages.configs import stage_configs, stage_places
+from tasks._stages.design_checks import DesignCheck
 from tasks._stages.estimates import (
     USUAL_RESPONSE_TOKENS,
+    Extent,
     StageCost,
+    attributes_extent,
     expected,
     longest_reply,
     priced,
+    prism_extent,
     prompt_tokens,
 )
 from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Stage
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, FlowConfig, PrismConfig
+from tasks.outlook import design_outlook
 from warehouse.ledger import Ledger, open_ledger
+from warehouse.tables import TABLES
 
-__all__ = ["StageCost", "endpoint", "plan_attributes", "prices_as_of"]
+__all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_as_of"]
 
-# The stages of the attributes flow up to its last call; a test holds it against the flow.
-STAGES: tuple[Stage | CallStage, ...] = (
-    ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE,
-    encode.STAGE, fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, personalize.POOL_STAGE,
-    encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
+# The stages of the flows up to the last call; a test holds them against the flows.
+_COMMON: tuple[Stage | CallStage, ...] = (
+    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, encode.STAGE, fit.STAGE, adapt.STAGE,
+    evaluate.AUC_STAGE, personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE,
+    win.STAGE,
+)  # fmt: skip
+STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)
+PRISM_STAGES: tuple[Stage | CallStage, ...] = (
+    prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE, prism_prompts.CHOOSE_STAGE,
+    revise.STAGE, *_COMMON,
 )  # fmt: skip
 # Stages that cost nothing and need no model: built in memory where they are not committed.
-FREE = ("ingest", "design", "split")
+FREE = ("ingest", "prism", "sift", "choose", "design", "split")
+
+
+class Plan(NamedTuple):
+    """What a run would still buy, and what its design looks like.
+
+    ``design`` supposes that every prompt gets its pair; None where prompts are still to be chosen.
+    """
+
+    costs: list[StageCost]
+    design: DesignCheck | None
 
 
 @dataclass(frozen=True)
@@ -71,8 +95,8 @@ class _Preview(Inputs):
         return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
 
 
-def plan_attributes(config: AttributesConfig) -> list[StageCost]:
-    """Calls, tokens and money of every stage that makes calls.
+def plan_run(config: FlowConfig) -> Plan:
+    """Calls, tokens and money of every stage that makes calls, and the design.
 
     Requests are rendered and looked up in the ledger wherever their texts are known; otherwise
     their number follows from the configuration and their length is estimated.
@@ -82,14 +106,14 @@ def plan_attributes(config: AttributesConfig) -> list[StageCost]:
     """
     configs = stage_configs(config, _encoder(config))
     warehouse = warehouse_at(config.warehouse)
-    places = {"prompts": config.ingest.prompts} if config.ingest.prompts else {}
+    places = stage_places(config)
     prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
     ledger = _ledger(config)
     known: set[str] = set()
     versions: dict[str, str] = {}
     tables: dict[str, pa.Table] = {}
     found: list[StageCost] = []
-    for stage in STAGES:
+    for stage in PRISM_STAGES if isinstance(config, PrismConfig) else STAGES:
         plan = plan_stage(stage, config.warehouse, configs[stage.name], versions, places)
         inputs = _Preview(warehouse, plan, tables)
         versions |= dict.fromkeys(stage.writes, plan.version)
@@ -107,17 +131,48 @@ def plan_attributes(config: AttributesConfig) -> list[StageCost]:
                 tables |= rows
                 known |= set(rows)
             else:
-                cost = expected(stage.name, inputs.config, config, prices, _texts(tables))
+                extent = _extent(config, inputs, versions, known)
+                cost = expected(stage.name, inputs.config, config, extent, prices, _texts(tables))
             found.append(cost)
         elif stage.name in FREE and is_ready:
             tables |= {name: _table(output.rows) for name, output in stage.build(inputs).items()}
             known |= set(stage.writes)
     if ledger is not None:
         ledger.close()
-    return found
+    prompts, personas = (_column(inputs, versions, known, one) for one in ("prompts", "personas"))
+    outlook = design_outlook(config, personas, prompts) if prompts and personas else None
+    return Plan(found, outlook)
 
 
-def _encoder(config: AttributesConfig) -> dict[str, Any]:
+def _column(
+    inputs: _Preview, versions: Mapping[str, str], known: set[str], dataset: str, column: str = ""
+) -> list[Any]:
+    """A column of a dataset, its key if none is named; empty where the dataset is not known."""
+    if dataset not in known:
+        return []
+    name = column or TABLES[dataset].key[0]
+    rows = inputs.tables.get(dataset)
+    if rows is None:
+        rows = inputs.warehouse.read(dataset, versions[dataset], [name])
+    return list(rows[name].to_pylist())
+
+
+def _extent(
+    config: FlowConfig, inputs: _Preview, versions: Mapping[str, str], known: set[str]
+) -> Extent:
+    if isinstance(config, AttributesConfig):
+        return attributes_extent(config)
+    if not isinstance(config, PrismConfig):
+        raise TypeError(f"no flow has the configuration {type(config).__name__}")
+    left = _column(inputs, versions, known, "candidates", "left_out_by").count(None)
+    n_prompts = len(_column(inputs, versions, known, "prompts"))
+    # Until prompts are rated, all candidates may be left, or as many as are wanted.
+    n_prompts = n_prompts or min(left, config.choose.n_prompts or left)
+    n_personas = len(_column(inputs, versions, known, "personas"))
+    return prism_extent(config, n_prompts, n_personas)
+
+
+def _encoder(config: FlowConfig) -> dict[str, Any]:
     """The encoder's identity, or a stand-in: its weights need not be here to count calls."""
     try:
         return encode.describe_encoder(config.encoder)
@@ -125,7 +180,7 @@ def _encoder(config: AttributesConfig) -> dict[str, Any]:
         return {"encoder_id": f"not here: {config.encoder.name}"}
 
 
-def _ledger(config: AttributesConfig) -> Ledger | None:
+def _ledger(config: FlowConfig) -> Ledger | None:
     url = read_environment().ledger_url
     path = warehouse_at(config.warehouse).root / "ledger.sqlite"
     if url is None and not path.is_file():
@@ -167,18 +222,18 @@ def _rendered(
         is_exact=not unknown,
     )
     tables = [shard.rows for shard in shards if shard.rows is not None]
-    if cost.calls or not tables:
+    if cost.calls or len(tables) < len(shards):
         return cost, {}
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables(tables) if tables else TABLES[stage.writes[0]].schema.empty_table()
     derived = {name: _table(one.rows) for name, one in stage.finish(inputs, rows).items()}
     return cost, {stage.writes[0]: rows, **derived}
 
 
-def prices_as_of(config: AttributesConfig) -> str:
+def prices_as_of(config: FlowConfig) -> str:
     """The date of the price table a plan was made with."""
     return load_prices(Path(config.calls.prices) if config.calls.prices else None).as_of
 
 
-def endpoint(config: AttributesConfig) -> str:
+def endpoint(config: FlowConfig) -> str:
     """Which endpoint would be asked."""
     return endpoint_name(config.llm)

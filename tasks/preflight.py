@@ -10,17 +10,17 @@ from tasks._engines import listen as _listen
 from tasks._runs import warehouse_at
 from tasks._stages.configs import stage_configs
 from tasks._stages.ingest import read_prompt_file
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, FlowConfig
 
 
-def check(config: AttributesConfig) -> None:
-    """Refuses a run whose prompts, templates, encoder or warehouse cannot be used.
+def check(config: FlowConfig) -> None:
+    """Refuses a run whose input files, templates, encoder or warehouse cannot be used.
 
     Raises:
         InputRejected, PromptError, ModelError, WarehouseError: What is wrong, in one line.
     """
     stage_configs(config)
-    if config.ingest.prompts is not None:
+    if isinstance(config, AttributesConfig) and config.ingest.prompts is not None:
         read_prompt_file(Path(config.ingest.prompts))
     with warehouse_at(config.warehouse).lock():
         pass

@@ -7,7 +7,7 @@ from typing import Any
 from tasks._engines import simulator_settings
 from tasks._runs import warehouse_at
 from tasks.chain import Chain
-from tasks.config import AttributesConfig
+from tasks.config import FlowConfig
 
 AUDITED = (
     "n_judgments", "n_exact", "n_tolerated", "n_unparsed", "n_complete", "n_consistent",
@@ -16,7 +16,7 @@ AUDITED = (
 )  # fmt: skip
 
 
-def summarize(config: AttributesConfig, chain: Chain) -> dict[str, Any]:
+def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     """What ``--json`` prints, less the time, which only the caller knows.
 
     Returns:

@@ -119,7 +119,8 @@ def _unlinked(warehouse: Warehouse, manifest: Manifest, held: Held) -> list[str]
     if "request_key" not in TABLES[manifest.dataset].columns:
         return []
     rows = warehouse.read(manifest.dataset, manifest.version, ["request_key"])
-    keys = set(rows["request_key"].to_pylist())
+    # A text taken over from a data set has no call.
+    keys = set(rows["request_key"].drop_null().to_pylist())
     lost = sorted(keys - held(keys))
     if not lost:
         return []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 METHODS = ("pref", "classic", "per_user")
+RATINGS = ("1", "2", "3", "4", "5")
 UNPARSED_REASONS = ("empty", "no_verdict", "off_menu", "truncated", "content_filter")
 
 
@@ -64,23 +65,57 @@ _DECLARED = (
     _text("prompt_text", "What the user asked, exactly as it is sent to a model."),
     _text("prompt_source", "Where the prompt came from: a file name or a hub id."),
     _text("persona_id", "Name of a user (persona), stable from run to run."),
-    _text("persona_kind", "Which family of users the persona belongs to.", ("attributes",)),
-    _text("trait_1", "First of the two signed traits the persona prefers."),
-    _text("trait_2", "Second of the two signed traits the persona prefers."),
+    _text("persona_kind", "Which family of users the persona belongs to.", ("attributes", "prism")),
+    _text("trait_1", "First of the two signed traits the persona prefers; null if not known."),
+    _text("trait_2", "Second of the two signed traits the persona prefers; null if not known."),
     _text("profile_text", "The persona in words, as a judge reads it."),
+    _text("system_text", "What the user would tell a model about how to behave; null if not told."),
+    # openings of conversations, and what became of them
+    _text("opening_id", "Name of a conversation, which stands for its first prompt."),
+    _text("author_id", "User who wrote the prompt, by the name it has in the data set."),
+    _text(
+        "conversation_type",
+        "What the author was asked to talk about.",
+        ("unguided", "values guided", "controversy guided"),
+    ),
+    Field(
+        "human_score",
+        pa.float64(),
+        "The author's own rating of the response; null if not known.",
+        "points of 100",
+        low=1.0,
+        high=100.0,
+    ),
+    _flag("is_chosen", "Whether the author rated the response highest; null if not known."),
+    _text("left_out_by", "Filter that left the opening out; null while it is in."),
+    _text("merged_into_id", "Opening kept in place of this near-duplicate; null for the others."),
+    _text("rating", "The option that the rater chose; null when unparsed.", RATINGS),
+    _text("rating_model", "Model that rated."),
+    _count("funnel_step", "steps", "Place of the filter, from 0 for what was read."),
+    _text("filter", "What the filter asks of a prompt."),
+    _text("filter_setting", "The filter's setting as JSON."),
+    _count("n_left_out", "prompts", "Prompts that the filter left out."),
+    _count("n_left", "prompts", "Prompts left after the filter."),
     # responses and pairs
     _text("response_id", "Name of one generated text."),
     _text(
         "response_role",
-        "What the response is for: a side of a pair, a base response, or a revision of one.",
-        ("pair_a", "pair_b", "base", "revision"),
+        "What the text is for: a side of a pair, a base response, a critique or revision of one.",
+        ("pair_a", "pair_b", "base", "critique", "revision"),
     ),
+    _text("toward_persona_id", "User whom the text was written for; null for none in particular."),
     _text("style", "Traits the responder was told to show, joined by '+'; null for none."),
-    _text("parent_response_id", "The response that a revision rewrites; null for the others."),
+    _text(
+        "parent_response_id",
+        "The text that this one criticizes or rewrites, or is copied from; null if none.",
+    ),
     _text("response_text", "The generated text; null when the model gave none."),
     _text("finish_reason", "Why the model stopped, in its server's words; null if it did not say."),
-    _text("request_key", "SHA-256 of the call that gave the reply: its name in the call ledger."),
-    _text("response_model", "Model that wrote the response."),
+    _text(
+        "request_key",
+        "SHA-256 of the call that gave the reply, its name in the ledger; null for no call.",
+    ),
+    _text("response_model", "Model that wrote the response; null if not known."),
     _text("pair_id", "Name of a pair of responses to one prompt."),
     _text("response_a_id", "First response (A) of the pair; preferences are P(A preferred)."),
     _text("response_b_id", "Second response (B) of the pair."),

@@ -11,47 +11,59 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from warehouse.ledger_errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerUnusable
+from warehouse import ledger_sql
+from warehouse.ledger_errors import LedgerError, LedgerUnusable, translated
+from warehouse.ledger_errors import corrupt as corrupt_error
+from warehouse.ledger_owner import new_owner
 from warehouse.ledger_rows import (
     CALL_COLUMNS,
-    REPLY_COLUMNS,
+    TABLES,
     AttemptRow,
+    Claims,
     LedgerCall,
     LedgerReply,
     LedgerTotals,
     OutcomeRow,
     ReplyRow,
+    Standing,
     attempts_table,
     calls_table,
     packed,
 )
+from warehouse.ledger_sql import ClaimRequest, chunks
 
-# Keys in one SELECT; SQLite before 3.32 takes 999 variables in a statement.
-_LOOKUP_KEYS = 900
 _PAGE_CALLS = 500
+# A claim is renewed several times before it would expire, because a busy machine comes late.
+_RENEWALS_PER_LEASE = 4
 
 
 class _Work(NamedTuple):
-    attempts: Sequence[AttemptRow]
-    outcomes: Sequence[OutcomeRow]
-    replies: Sequence[ReplyRow]
-    done: Future[dict[str, LedgerReply]]
+    attempts: Sequence[AttemptRow] = ()
+    outcomes: Sequence[OutcomeRow] = ()
+    replies: Sequence[ReplyRow] = ()
+    ended: Sequence[tuple[str, str]] = ()
+    done: Future[dict[str, LedgerReply]] | None = None
+    claim: ClaimRequest | None = None
+    claimed: Future[Claims] | None = None
 
 
-def open_ledger(url_or_path: str | Path, *, busy_timeout_s: float = 10.0) -> "Ledger":
+def open_ledger(
+    url_or_path: str | Path, *, busy_timeout_s: float = 10.0, lease_s: float = 20.0
+) -> "Ledger":
     """Opens a ledger, and makes it where there is none.
 
     Args:
         url_or_path: Path of an SQLite file, or an SQLAlchemy URL.
         busy_timeout_s: How long to wait for another process's write.
+        lease_s: How long a claim of this process outlives it where others cannot see that it
+            ended (another machine, another container).
 
     Raises:
         LedgerUnusable: the place cannot hold a ledger, or holds another kind of table.
@@ -84,7 +96,7 @@ def open_ledger(url_or_path: str | Path, *, busy_timeout_s: float = 10.0) -> "Le
         ) from None
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine, busy_timeout_s)
-    ledger = Ledger(engine, shown, busy_timeout_s)
+    ledger = Ledger(engine, shown, busy_timeout_s, lease_s)
     ledger.create()
     return ledger
 
@@ -109,10 +121,18 @@ def _prepare_sqlite(engine: sa.Engine, busy_timeout_s: float) -> None:
 class Ledger:
     """An open ledger; safe to use from several threads. Build it with `open_ledger`."""
 
-    def __init__(self, engine: sa.Engine, shown: str, busy_timeout_s: float) -> None:
+    def __init__(
+        self, engine: sa.Engine, shown: str, busy_timeout_s: float, lease_s: float = 20.0
+    ) -> None:
         self._engine = engine
         self._shown = shown
         self._busy_timeout_s = busy_timeout_s
+        self._lease_s = lease_s
+        self._owner = new_owner()
+        self._owner_ids = count()
+        # Claims held by this process, by key; only the writer thread touches them.
+        self._claims: dict[str, str] = {}
+        self._renewed_s = time.monotonic()
         self._inbox: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -130,9 +150,12 @@ class Ledger:
     def create(self) -> None:
         """Makes the tables where they are missing, and checks them where they are there."""
         with self._transaction(is_write=True) as connection:
-            for table in (calls_table, attempts_table):
+            if connection.dialect.name == "postgresql":
+                # Two first openers race inside PostgreSQL's own IF NOT EXISTS.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7316005)"))
+            for table in TABLES:
                 connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-            for table in (calls_table, attempts_table):
+            for table in TABLES:
                 found = {c["name"] for c in sa.inspect(connection).get_columns(table.name)}
                 if found != set(table.columns.keys()):
                     raise LedgerUnusable(
@@ -140,6 +163,10 @@ class Ledger:
                         f"{', '.join(sorted(found))}; expected "
                         f"{', '.join(sorted(table.columns.keys()))}; name another ledger"
                     )
+
+    def new_owner(self) -> str:
+        """A name for one buyer, under which it claims; two buyers of a process need two."""
+        return f"{self._owner}/{next(self._owner_ids)}"
 
     def new_attempt_id(self) -> int:
         """An id for one send: 63 bits, in order of time, unique between processes."""
@@ -151,6 +178,7 @@ class Ledger:
         attempts: Sequence[AttemptRow] = (),
         outcomes: Sequence[OutcomeRow] = (),
         replies: Sequence[ReplyRow] = (),
+        ended: Sequence[tuple[str, str]] = (),
     ) -> Future[dict[str, LedgerReply]]:
         """Hands rows to the writer thread, which commits whatever waits in one transaction.
 
@@ -158,41 +186,48 @@ class Ledger:
             attempts: Sends about to happen.
             outcomes: How earlier sends ended.
             replies: Bought replies. The first reply of a key stays; a later one is not stored.
+            ended: Claims that end with this commit, each a key and its owner.
 
         Returns:
             A future, done after the COMMIT. Its result holds, for each of the keys that had a
             reply already, that reply: it is the one to use. It fails with a `LedgerError`.
         """
-        work = _Work(attempts, outcomes, replies, Future())
-        with self._lock:
-            if self._is_closed:
-                raise LedgerError(f"Call ledger {self._shown}: it is closed; open it again")
-            if self._writer is None:
-                self._writer = threading.Thread(
-                    target=self._write_all, name="ledger-writer", daemon=True
-                )
-                self._writer.start()
-            self._inbox.put(work)
-        return work.done
+        done: Future[dict[str, LedgerReply]] = Future()
+        self._put(_Work(attempts, outcomes, replies, ended, done))
+        return done
+
+    def claim(self, attempts: Sequence[AttemptRow], owner: str) -> Future[Claims]:
+        """Asks for the right to buy, and puts the granted sends on record in the same commit.
+
+        A claim is renewed while this ledger is open, and ends with `record`, with `close`, or
+        when it was not renewed for ``lease_s``; then the key may be claimed by another. So two
+        processes buy a key twice only if the first was stopped in mid-call for longer than that.
+
+        Args:
+            attempts: Sends about to happen.
+            owner: From `new_owner`; keys that the same owner holds are granted again.
+
+        Returns:
+            A future, done after the COMMIT. It fails with a `LedgerError`.
+        """
+        claimed: Future[Claims] = Future()
+        self._put(_Work(claim=ClaimRequest(attempts, owner), claimed=claimed))
+        return claimed
+
+    def standing(self, keys: Iterable[str]) -> Standing:
+        """Where keys stand that `claim` said were taken."""
+        with self._transaction() as connection:
+            return ledger_sql.select_standing(connection, sorted(set(keys)))
 
     def lookup(self, keys: Iterable[str]) -> dict[str, LedgerReply]:
         """The replies held for these keys; a key without one is absent."""
         with self._transaction() as connection:
-            return self._select_replies(connection, sorted(set(keys)))
+            return ledger_sql.select_replies(connection, sorted(set(keys)))
 
     def held(self, keys: Iterable[str]) -> set[str]:
         """Which of these keys have a reply; reads the index only."""
-        found: set[str] = set()
         with self._transaction() as connection:
-            for chunk in _chunks(sorted(set(keys)), _LOOKUP_KEYS):
-                found.update(
-                    connection.scalars(
-                        sa.select(calls_table.c.request_key).where(
-                            calls_table.c.request_key.in_(chunk)
-                        )
-                    )
-                )
-        return found
+            return ledger_sql.select_held(connection, sorted(set(keys)))
 
     def iter_calls(self, keys: Iterable[str] | None = None) -> Iterator[LedgerCall]:
         """Streams stored calls with their requests, in order of key.
@@ -203,14 +238,14 @@ class Ledger:
         Yields:
             One call at a time; at most 500 are in memory, and no read lock outlives a page.
         """
-        chunks = None if keys is None else _chunks(sorted(set(keys)), _PAGE_CALLS)
+        pages = None if keys is None else chunks(sorted(set(keys)), _PAGE_CALLS)
         last = ""
         while True:
             query = sa.select(*CALL_COLUMNS).order_by(calls_table.c.request_key)
-            if chunks is None:
+            if pages is None:
                 query = query.where(calls_table.c.request_key > last).limit(_PAGE_CALLS)
             else:
-                chunk = next(chunks, None)
+                chunk = next(pages, None)
                 if chunk is None:
                     return
                 query = query.where(calls_table.c.request_key.in_(chunk))
@@ -218,7 +253,7 @@ class Ledger:
                 rows = connection.execute(query).all()
             for row in rows:
                 yield LedgerCall(*row[:5], LedgerReply._make(row[5:]))
-            if chunks is None:
+            if pages is None:
                 if not rows:
                     return
                 last = rows[-1].request_key
@@ -253,11 +288,11 @@ class Ledger:
             with self._transaction() as connection:
                 verdict = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
             if verdict != "ok":
-                raise self._corrupt(verdict)
+                raise corrupt_error(self._shown, verdict)
         for call in self.iter_calls():
             key = call.reply.request_key
             if hashlib.sha256(call.request).hexdigest() != key:
-                raise self._corrupt(f"the request of key {key[:12]} has another key")
+                raise corrupt_error(self._shown, f"the request of key {key[:12]} has another key")
             # Unpacking is the check: zlib carries a checksum of its own.
             _ = call.reply.body
 
@@ -271,11 +306,26 @@ class Ledger:
             self._writer.join()
         self._engine.dispose()
 
+    def _put(self, work: _Work) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise LedgerError(f"Call ledger {self._shown}: it is closed; open it again")
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write_all, name="ledger-writer", daemon=True
+                )
+                self._writer.start()
+            self._inbox.put(work)
+
     def _write_all(self) -> None:
         is_open = True
         while is_open:
             group: list[_Work] = []
-            item = self._inbox.get()
+            try:
+                item = self._inbox.get(timeout=self._renewal_due_s())
+            except queue.Empty:
+                self._renew()
+                continue
             while True:
                 if item is None:
                     is_open = False
@@ -285,57 +335,80 @@ class Ledger:
                     item = self._inbox.get_nowait()
                 except queue.Empty:
                     break
-            if not group:
-                continue
-            try:
-                held = self._write(group)
-            except Exception as error:  # the one who waits must hear of it, whatever it is
-                for work in group:
-                    work.done.set_exception(error)
-            else:
-                for work in group:
-                    work.done.set_result(held)
+            if group:
+                self._write(group)
+            if self._claims and not self._renewal_due_s():
+                self._renew()
+        if self._claims:
+            with suppress(LedgerError), self._transaction(is_write=True) as connection:
+                ledger_sql.drop_claims(connection, list(self._claims.items()))
 
-    def _write(self, group: list[_Work]) -> dict[str, LedgerReply]:
+    def _renewal_due_s(self) -> float | None:
+        if not self._claims:
+            return None
+        due_s = self._renewed_s + self._lease_s / _RENEWALS_PER_LEASE
+        return max(due_s - time.monotonic(), 0.0)
+
+    def _renew(self) -> None:
+        self._renewed_s = time.monotonic()
+        # Nobody waits for this. If the ledger fails, the next commit tells those who do.
+        with suppress(LedgerError), self._transaction(is_write=True) as connection:
+            now_s = ledger_sql.lock_for_writing(connection, self._busy_timeout_s)
+            ledger_sql.renew_claims(connection, set(self._claims.values()), now_s + self._lease_s)
+
+    def _write(self, group: Sequence[_Work]) -> None:
+        if not self._claims:
+            self._renewed_s = time.monotonic()
+        try:
+            held, claims = self._commit(group)
+        except Exception as error:  # the one who waits must hear of it, whatever it is
+            for work in group:
+                for future in (work.done, work.claimed):
+                    if future is not None:
+                        future.set_exception(error)
+            return
+        finally:
+            for work in group:
+                for key, _ in work.ended:
+                    self._claims.pop(key, None)
+        answers = iter(claims)
+        for work in group:
+            if work.claim is not None and work.claimed is not None:
+                answer = next(answers)
+                self._claims.update(dict.fromkeys(answer.granted, work.claim.owner))
+                work.claimed.set_result(answer)
+            if work.done is not None:
+                work.done.set_result(held)
+
+    def _commit(self, group: Sequence[_Work]) -> tuple[dict[str, LedgerReply], list[Claims]]:
         sends = [row for work in group for row in work.attempts]
         outcomes = [row for work in group for row in work.outcomes]
         replies = {row.request_key: row for work in reversed(group) for row in work.replies}
+        ended = [claim for work in group for claim in work.ended]
+        requests = [work.claim for work in group if work.claim is not None]
         # Packed before the transaction: nobody else waits for it.
-        rows = [packed(row) for row in replies.values()]
+        rows = [packed(replies[key]) for key in sorted(replies)]
+        held: dict[str, LedgerReply] = {}
         with self._transaction(is_write=True) as connection:
+            now_s = ledger_sql.lock_for_writing(connection, self._busy_timeout_s)
             if sends:
-                connection.execute(
-                    sa.insert(attempts_table),
-                    [{"id": a, "request_key": key, "sent_at": at} for a, key, at in sends],
-                )
+                ledger_sql.insert_attempts(connection, sends)
             if outcomes:
-                connection.execute(
-                    sa.update(attempts_table).where(attempts_table.c.id == sa.bindparam("b_id")),
-                    [
-                        {"b_id": a, "outcome": outcome, "http_status": status, "fault": fault}
-                        for a, outcome, status, fault in outcomes
-                    ],
-                )
-            held = self._select_replies(connection, list(replies))
+                ledger_sql.update_outcomes(connection, outcomes)
             if rows:
-                connection.execute(self._insert_calls(), rows)
+                held = ledger_sql.select_replies(connection, list(replies))
+                ledger_sql.insert_calls(connection, rows)
             if len(replies) < sum(len(work.replies) for work in group):
                 # Two buyers of one key in this very group: both must be told which reply stays.
-                held = self._select_replies(connection, list(replies))
-        return held
-
-    @staticmethod
-    def _select_replies(connection: sa.Connection, keys: Sequence[str]) -> dict[str, LedgerReply]:
-        found: dict[str, LedgerReply] = {}
-        for chunk in _chunks(keys, _LOOKUP_KEYS):
-            query = sa.select(*REPLY_COLUMNS).where(calls_table.c.request_key.in_(chunk))
-            found.update((row[0], LedgerReply._make(row)) for row in connection.execute(query))
-        return found
-
-    def _insert_calls(self) -> sa.Insert:
-        if self._engine.dialect.name == "postgresql":
-            return postgresql.insert(calls_table).on_conflict_do_nothing()
-        return sqlite.insert(calls_table).on_conflict_do_nothing()
+                held = ledger_sql.select_replies(connection, list(replies))
+            if ended:
+                ledger_sql.drop_claims(connection, ended)
+            claims = (
+                ledger_sql.take_claims(connection, requests, now_s, self._lease_s)
+                if requests
+                else []
+            )
+        return held, claims
 
     @contextmanager
     def _transaction(self, *, is_write: bool = False) -> Iterator[sa.Connection]:
@@ -345,45 +418,7 @@ class Ledger:
                 with connection.begin():
                     yield connection
         except sa.exc.DBAPIError as error:
-            raise self._translated(error.orig) from None
+            raise translated(error.orig, self._shown, self._busy_timeout_s) from None
         except sqlite3.Error as error:
             # Raised by the pragmas of a new connection, which SQLAlchemy does not wrap.
-            raise self._translated(error) from None
-
-    def _translated(self, error: BaseException | None) -> LedgerError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        where = f"Call ledger {self._shown}"
-        said = " ".join(str(error).split())[:200]
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerLocked(
-                f"{where}: another process holds it (waited {self._busy_timeout_s:g} s); expected "
-                "short writes only; end the other program or name another ledger"
-            )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return self._corrupt(said)
-        if code == sqlite3.SQLITE_FULL:
-            return LedgerError(
-                f"{where}: the disk is full; expected room for the next replies; free some and "
-                "run again, finished calls are kept"
-            )
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            return LedgerUnusable(
-                f"{where}: it cannot be opened for writing ({said}); expected a file and folder "
-                "that this user may write; correct the path or its permissions"
-            )
-        return LedgerError(
-            f"{where}: the database failed ({said}); expected to read and write; check disk and "
-            "server, then run again: finished calls are kept"
-        )
-
-    def _corrupt(self, said: str) -> LedgerCorrupt:
-        return LedgerCorrupt(
-            f"Call ledger {self._shown}: it is damaged ({said}); expected an SQLite ledger; save "
-            f"what can be read with: sqlite3 {self._shown} .recover | sqlite3 recovered.sqlite, "
-            "then put that file in its place"
-        )
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])
+            raise translated(error, self._shown, self._busy_timeout_s) from None

@@ -4,6 +4,7 @@ It opens nothing and runs no query.
 """
 
 import zlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -60,6 +61,14 @@ attempts_table = sa.Table(
     sa.Column("http_status", sa.Integer),
     sa.Column("fault", sa.Text),
 )
+claims_table = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("request_key", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("expires_s", sa.Float(53), nullable=False),
+)
+TABLES = (calls_table, attempts_table, claims_table)
 REPLY_COLUMNS = (
     calls_table.c.request_key,
     calls_table.c.status,
@@ -168,6 +177,32 @@ class LedgerCall(NamedTuple):
         return _unpack(self.request_zlib, self.reply.request_key, "request")
 
 
+class Claims(NamedTuple):
+    """What became of the sends that `Ledger.claim` was asked for; each key is in one of these.
+
+    Attributes:
+        granted: Keys that are the asker's now: their attempts are on record, it may send.
+        held: Keys that have a reply already.
+        taken: Keys that another buyer is buying; ask `Ledger.standing` later.
+    """
+
+    granted: frozenset[str]
+    held: Mapping[str, LedgerReply]
+    taken: frozenset[str]
+
+
+class Standing(NamedTuple):
+    """Where keys stand that others had claimed; a key in neither of the two is free.
+
+    Attributes:
+        held: Keys that have a reply by now.
+        taken: Keys still claimed by a buyer that is, or may be, at work.
+    """
+
+    held: Mapping[str, LedgerReply]
+    taken: frozenset[str]
+
+
 class LedgerTotals(NamedTuple):
     """Sums over the whole ledger.
 
@@ -190,12 +225,22 @@ class LedgerTotals(NamedTuple):
     unanswered_attempts: int
 
 
-def packed(row: ReplyRow) -> dict[str, object]:
-    """The row of the table calls for a bought reply."""
-    values = row._asdict()
-    values["request_zlib"] = zlib.compress(values.pop("request"), _ZLIB_LEVEL)
-    values["reply_zlib"] = zlib.compress(values.pop("reply"), _ZLIB_LEVEL)
-    return values
+def packed(row: ReplyRow) -> tuple[object, ...]:
+    """The values of the table calls for a bought reply, in the order of its columns."""
+    return (
+        row.request_key,
+        row.endpoint_name,
+        row.model,
+        zlib.compress(row.request, _ZLIB_LEVEL),
+        zlib.compress(row.reply, _ZLIB_LEVEL),
+        row.status,
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.cached_tokens,
+        row.cost_usd,
+        row.sent_at,
+        row.received_at,
+    )
 
 
 def _unpack(data: bytes, key: str, what: str) -> bytes:

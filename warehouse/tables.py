@@ -69,6 +69,8 @@ _RESPONSE_COLUMNS = (
 )  # fmt: skip
 _RESPONSE_NULLABLE = frozenset({"style", "parent_response_id", "response_text", "finish_reason"})
 
+_OPENING = ("openings.opening_id",)
+_OPENING_RESPONSE = ("opening_responses.response_id",)
 _PROMPT = ("prompts.prompt_id",)
 _PERSONA = ("personas.persona_id",)
 _PAIR = ("pairs.pair_id",)
@@ -89,16 +91,68 @@ _DECLARED = (
         grain="One row is one user (persona).",
         absent="The persona was not chosen for this run.",
         key=("persona_id",),
-        columns=("persona_id", "persona_kind", "trait_1", "trait_2", "profile_text"),
+        columns=("persona_id", "persona_kind", "trait_1", "trait_2", "profile_text", "system_text"),
+        nullable=frozenset({"trait_1", "trait_2", "system_text"}),
+    ),
+    Table(
+        name="openings",
+        grain="One row is one conversation of the data set, by its first prompt.",
+        absent="The conversation is not in the data set.",
+        key=("opening_id",),
+        columns=("opening_id", "author_id", "conversation_type", "prompt_text"),
+    ),
+    Table(
+        name="opening_responses",
+        grain="One row is one response of the data set to a conversation's first prompt.",
+        absent="The data set has no such response, or its text is empty.",
+        key=("response_id",),
+        columns=(
+            "response_id", "opening_id", "response_text", "response_model", "human_score",
+            "is_chosen",
+        ),
+        nullable=frozenset({"response_model", "human_score", "is_chosen"}),
+        foreign={"opening_id": _OPENING},
+    ),
+    Table(
+        name="candidates",
+        grain="One row is one opening and what the filters that need no call made of it.",
+        absent="The opening is not in the data set.",
+        key=("opening_id",),
+        columns=("opening_id", "left_out_by", "merged_into_id"),
+        nullable=frozenset({"left_out_by", "merged_into_id"}),
+        foreign={"opening_id": _OPENING, "merged_into_id": _OPENING},
+    ),
+    Table(
+        name="prompt_ratings",
+        grain="One row is one rating of how far people would disagree about answers to a prompt.",
+        absent="The opening was left out before, or ratings were not asked for.",
+        key=("opening_id",),
+        columns=(
+            "opening_id", "request_key", "rating_model", "rating", "unparsed_reason", "reply_text",
+        ),
+        nullable=frozenset({"rating", "unparsed_reason", "reply_text"}),
+        foreign={"opening_id": _OPENING},
+        one_null=(("rating", "unparsed_reason"),),
+    ),
+    Table(
+        name="prompt_funnel",
+        grain="One row is one filter between the data set's openings and the prompts of the run.",
+        absent="There is no such filter.",
+        key=("funnel_step",),
+        columns=("funnel_step", "filter", "filter_setting", "n_left_out", "n_left"),
     ),
     Table(
         name="responses",
-        grain="One row is one generated text.",
+        grain="One row is one text: generated, or taken over from a data set.",
         absent="The text was never asked for; a reply without text is a row with a null text.",
         key=("response_id",),
-        columns=_RESPONSE_COLUMNS,
-        nullable=_RESPONSE_NULLABLE,
-        foreign={"prompt_id": _PROMPT, "parent_response_id": _PAIR_RESPONSE},
+        columns=(*_RESPONSE_COLUMNS, "toward_persona_id"),
+        nullable=_RESPONSE_NULLABLE | {"request_key", "response_model", "toward_persona_id"},
+        foreign={
+            "prompt_id": _PROMPT,
+            "parent_response_id": _PAIR_RESPONSE + _OPENING_RESPONSE,
+            "toward_persona_id": _PERSONA,
+        },
     ),
     Table(
         name="pool_responses",
@@ -112,7 +166,7 @@ _DECLARED = (
     Table(
         name="pairs",
         grain="One row is one pair of responses (A, B) to one prompt.",
-        absent="The prompt has no pair because one of its responses has no text.",
+        absent="The prompt has no pair: one of its responses has no text, or both have the same.",
         key=("pair_id",),
         columns=("pair_id", "prompt_id", "response_a_id", "response_b_id"),
         foreign={

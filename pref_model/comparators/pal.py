@@ -67,7 +67,8 @@ class Pal:
 
         def margins(user: torch.Tensor, pair: torch.Tensor) -> torch.Tensor:
             mixture = module.users[user].softmax(dim=1)
-            one: torch.Tensor = module(sides[0][pair], sides[1][pair], mixture[:, None, :])
+            kept, rows = torch.unique(pair, return_inverse=True)  # a pair serves all its cells
+            one: torch.Tensor = module(sides[0][kept], sides[1][kept], mixture[:, None, :], rows)
             return one[:, 0]
 
         def loss(step: int) -> torch.Tensor:
@@ -115,19 +116,27 @@ class _Pal(torch.nn.Module):
         self.log_scale = torch.nn.Parameter(torch.tensor(float(np.log(1.0 / 0.07))))
 
     def forward(
-        self, first: torch.Tensor, second: torch.Tensor, mixture: torch.Tensor
+        self,
+        first: torch.Tensor,
+        second: torch.Tensor,
+        mixture: torch.Tensor,
+        rows: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Margins (P, Q) of P pairs (P, D) for mixtures (P, Q, K) or (1, Q, K)."""
+        """Margins (P, Q) of pairs (P, D) for mixtures (P, Q, K) or (1, Q, K).
+
+        With `rows` (N,) the margins (N, Q) of pairs[rows], each pair mapped once.
+        """
+        own = slice(None) if rows is None else rows
+        one, other = self.f(first)[own][:, None, :], self.f(second)[own][:, None, :]
         if self.kind == "A":
             ideal = self.f(mixture @ self.prototypes)  # (P, Q, width)
-            far = torch.linalg.vector_norm(self.f(second)[:, None, :] - ideal, dim=2)
-            near = torch.linalg.vector_norm(self.f(first)[:, None, :] - ideal, dim=2)
+            far = torch.linalg.vector_norm(other - ideal, dim=2)
+            near = torch.linalg.vector_norm(one - ideal, dim=2)
             nearer: torch.Tensor = far - near
             return nearer
         context = torch.stack([g(0.5 * (first + second)) for g in self.g], dim=1)  # (P, K, width)
-        wanted = mixture @ context
+        wanted = mixture @ context[own]
         scale = torch.clamp(self.log_scale, max=_LOG_SCALE_CAP).exp()
-        one, other = self.f(first)[:, None, :], self.f(second)[:, None, :]
         return scale * (
             cosine_similarity(one, wanted, dim=2) - cosine_similarity(other, wanted, dim=2)
         )
@@ -151,11 +160,11 @@ class FittedPal:
         """Fit the mixtures to the answers and return them: (U, K)."""
         first, second = tensors(self.scaling.apply(corpus))
         n_users, k = answers.pair.shape
-        pair = torch.as_tensor(answers.pair).flatten()
+        kept, rows = torch.unique(torch.as_tensor(answers.pair).flatten(), return_inverse=True)
 
         def margins(logits: torch.Tensor) -> torch.Tensor:
             mixture = logits.softmax(dim=1).repeat_interleave(k, dim=0)[:, None, :]
-            one: torch.Tensor = self.module(first[pair], second[pair], mixture)
+            one: torch.Tensor = self.module(first[kept], second[kept], mixture, rows)
             return one.reshape(n_users, k)
 
         logits = adapt_logits(

@@ -56,6 +56,10 @@ class Budget:
             )
         self._calls += 1
 
+    def give_call_back(self) -> None:
+        """Takes back what `take_call` counted: another process bought it."""
+        self._calls -= 1
+
     def reserve(self, worst_case_usd: float) -> bool:
         """Sets money aside for one send.
 

@@ -1,4 +1,4 @@
-"""The event loop that makes the calls: slots, retries, the end of a run.
+"""The event loop that makes the calls: claims, slots, retries, the end of a run.
 
 Only the engine uses it.
 """
@@ -6,87 +6,53 @@ Only the engine uses it.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
 
 from tasks._llm.budget import Budget
 from tasks._llm.client import ChatClient, HttpReply
 from tasks._llm.commits import Committer
-from tasks._llm.errors import (
-    BudgetReached,
-    CallFailed,
-    EngineStopped,
-    LlmError,
-    RequestInvalid,
-    clean_line,
-)
+from tasks._llm.errors import BudgetReached, EngineStopped, LlmError, RequestInvalid, clean_line
+from tasks._llm.orders import Counter, Order
+from tasks._llm.orders import again as again
+from tasks._llm.orders import stored_reply as stored_reply
+from tasks._llm.pacing import Pacer
+from tasks._llm.patience import Patience
 from tasks._llm.prices import PriceTable
 from tasks._llm.replies import Answer, read_reply
-from tasks._llm.retry import RULES, Action, Fault, backoff_s, fault_error
-from tasks._llm.types import CallReply, CallRequest, Endpoint, EngineSettings
+from tasks._llm.retry import RULES, Fault, FaultKind
+from tasks._llm.types import CallReply, Endpoint, EngineSettings
 from warehouse.errors import WarehouseError
 from warehouse.ledger import Ledger
-from warehouse.ledger_rows import AttemptRow, LedgerReply, OutcomeRow, ReplyRow
+from warehouse.ledger_rows import AttemptRow, LedgerReply, OutcomeRow, ReplyRow, Standing
 
 # The first call goes alone, so that a wrong key or a dead server costs one call and not hundreds;
 # but a slow model must not hold the others up.
-_PILOT_S = 2.0
-_FIRST_CONNECT_SENDS = 3
-_FIRST_CONNECT_S = 3.0
+_PILOT_S = 0.25
+# Sends on record before a slot is free for them: enough that no slot waits for a commit.
+_READY_ORDERS = 32
+_WATCH_S = 0.1
+_WATCHED_KEYS = 2000
+_BYTES_PER_TOKEN = 4
 
 
-@dataclass(eq=False)
-class Order:
-    """One call to be bought.
-
-    Attributes:
-        request: What to send.
-        is_dropped: Nobody waits for it any more; it is not sent (again).
-    """
-
-    request: CallRequest
-    is_dropped: bool = False
-
-
-@dataclass(frozen=True)
-class Counter:
-    """Where the loop reports to; called from its thread.
-
-    Attributes:
-        settle: Takes the reply of an order, or the error that ended the run.
-        drop: Settles a dropped order; False if somebody wants it again after all.
-        retried: Counts a send beyond the first of its call.
-    """
-
-    settle: Callable[[Order, CallReply | BaseException], None]
-    drop: Callable[[Order], bool]
-    retried: Callable[[], None]
-
-
-@dataclass(eq=False)
-class _Course:
-    """How one order has gone so far."""
-
+class _Send(NamedTuple):
+    attempt_id: int
+    sent_at: datetime
     order: Order
-    body: bytes = field(repr=False)
-    worst_case_usd: float
-    sends: int = 0
-    faults: int = 0
-    held_up_s: float = 0.0
-
-
-class _Stopped(Exception):
-    """The run ends, or nobody wants the call any more."""
 
 
 class Buyer:
     """One daemon thread with one event loop; orders in from any thread, replies out by callback.
 
-    The number of orders that have a task is bounded, and with it the memory of the loop: the
-    others wait in a queue of references. A slot is held while a request is on the wire (and its
-    attempt is being committed), not while its reply is.
+    An order waits in a queue of references until a slot is about to be free; then it is claimed
+    in the ledger together with others, its send goes on record in the same commit, and it is
+    sent. A key that another process has claimed waits aside until its reply is in the ledger or
+    its claim is free. An order has a task only while it is on the wire, and the number of orders
+    that have left the queue is bounded, and with it the memory of the loop.
     """
 
     def __init__(
@@ -103,22 +69,26 @@ class Buyer:
         self._prices = prices
         self._counter = counter
         self._budget = Budget(settings, prices)
+        self._pacer = Pacer(settings)
+        self._patience = Patience(settings, endpoint)
         self._client = ChatClient(endpoint, settings)
         self._loop = asyncio.new_event_loop()
         self._committer = Committer(ledger, self._loop)
         self._queue: deque[Order] = deque()
+        self._ready: deque[_Send] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pauses: dict[Order, asyncio.TimerHandle] = {}
+        self._watched: dict[str, Order] = {}
+        self._watcher: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[None] | None = None
+        self._n_claiming = 0
         self._teller: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(settings.max_in_flight)
-        self._go = asyncio.Event()
-        self._stirred = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._leaving: list[Order] = []
+        self._farewell: asyncio.Task[None] | None = None
+        self._wake_up: asyncio.TimerHandle | None = None
         self._fatal: Exception | None = None
-        self._pilot: Order | None = None
-        self._resume_s = 0.0
-        self._refusals = 0
-        self._gone_since_s: float | None = None
-        self._has_answered = False
+        self._has_pilot = False
+        self._is_open = False
         self._thread = threading.Thread(target=self._serve, name="llm-engine", daemon=True)
         self._thread.start()
 
@@ -167,8 +137,11 @@ class Buyer:
 
     async def _end(self) -> None:
         self._stop(EngineStopped("Completion engine: it was closed while calls were waiting"))
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._is_at_work():
+            await asyncio.sleep(0.005)
+        for task in (self._teller, self._watcher):
+            if task is not None:
+                await asyncio.wait([task])
         if self._fatal is not None:
             await self._tell(self._fatal)
         await self._client.close()
@@ -178,136 +151,276 @@ class Buyer:
         self._pump()
 
     def _sweep(self) -> None:
+        for send in [one for one in self._ready if one.order.is_dropped]:
+            self._ready.remove(send)
+            self._take_back(send)
+        for order in [one for one in self._pauses if one.is_dropped]:
+            self._pauses.pop(order).cancel()
+            self._queue.append(order)
+        for order in [one for one in self._watched.values() if one.is_dropped]:
+            del self._watched[order.request.key]
+            self._queue.append(order)
         waiting, self._queue = self._queue, deque()
-        self._queue.extend(o for o in waiting if not (o.is_dropped and self._counter.drop(o)))
-        self._wake()
+        self._queue.extend(order for order in waiting if not self._is_off(order))
         self._pump()
 
-    def _wake(self) -> None:
-        # Each event is replaced: whoever slept on the old one looks at the world again.
-        stirred, self._stirred = self._stirred, asyncio.Event()
-        stirred.set()
-        self._settled.set()
+    def _is_off(self, order: Order) -> bool:
+        if not order.is_dropped:
+            return False
+        if order.is_claimed:
+            # Its caller hears of it when the ledger says that it was not sent and may be claimed.
+            self._unclaim(order)
+            self._leaving.append(order)
+            if self._farewell is None:
+                self._farewell = self._loop.create_task(self._let_go())
+            return True
+        return self._counter.drop(order)
+
+    async def _let_go(self) -> None:
+        while self._leaving:
+            leaving, self._leaving = self._leaving, []
+            await self._committer.flush()
+            self._queue.extend(order for order in leaving if not self._counter.drop(order))
+        self._farewell = None
+        self._pump()
+
+    def _is_at_work(self) -> bool:
+        return bool(self._tasks or self._ready or self._claiming or self._farewell)
 
     def _pump(self) -> None:
-        if self._fatal is not None:
-            if self._queue and not self._tasks and self._teller is None:
-                self._teller = self._loop.create_task(self._tell(self._fatal))
-            return
-        while self._queue and len(self._tasks) < 2 * self._settings.max_in_flight:
-            order = self._queue.popleft()
-            if order.is_dropped and self._counter.drop(order):
+        """Does whatever can be done now; called after everything that happens."""
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+        if self._fatal is None or isinstance(self._fatal, BudgetReached):
+            self._send_ready()
+        else:
+            while self._ready:
+                self._take_back(self._ready.popleft())
+        if self._fatal is None:
+            self._claim_next()
+        elif self._queue and not self._is_at_work() and self._teller is None:
+            self._teller = self._loop.create_task(self._tell(self._fatal))
+
+    def _wake_in(self, delay_s: float) -> None:
+        if self._wake_up is None:
+            self._wake_up = self._loop.call_later(delay_s, self._pump)
+
+    def _send_ready(self) -> None:
+        limit = self._settings.max_in_flight
+        now_s = self._loop.time()
+        while self._ready and len(self._tasks) < limit:
+            held_s = self._pacer.wait_s(now_s)
+            if held_s > 0:
+                self._wake_in(held_s)
+                return
+            send = self._ready.popleft()
+            order = send.order
+            if order.is_dropped:
+                self._committer.outcome(OutcomeRow(send.attempt_id, "not_sent"))
+                self._release(order, 0.0)
+                if not self._is_off(order):
+                    self._queue.append(order)
                 continue
-            task = self._loop.create_task(self._run(order))
+            self._pacer.took(now_s, self._tokens_of(order))
+            if order.sends:
+                self._counter.retried()
+            order.sends += 1
+            task = self._loop.create_task(self._call(send))
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
-    async def _tell(self, error: Exception) -> None:
-        # Errors are told last, when everything that was on the wire is committed. The ledger's
-        # own fault, if it has one, is the error to be told or comes with the next call.
-        with suppress(WarehouseError):
-            await self._committer.flush()
-        while self._queue:
-            self._counter.settle(self._queue.popleft(), error)
-        self._teller = None
+    def _take_back(self, send: _Send) -> None:
+        self._committer.outcome(OutcomeRow(send.attempt_id, "not_sent"))
+        self._release(send.order, 0.0)
+        self._queue.append(send.order)
+
+    def _tokens_of(self, order: Order) -> int:
+        wanted = order.request.sampling.get("max_tokens")
+        return len(order.body) // _BYTES_PER_TOKEN + (wanted if isinstance(wanted, int) else 0)
+
+    def _claim_next(self) -> None:
+        if self._claiming is not None or not self._queue:
+            return
+        orders: list[Order] = []
+        try:
+            self._choose(orders)
+        except Exception as error:
+            self._stop(error)
+        if orders:
+            self._claiming = self._loop.create_task(self._claim(orders))
+
+    def _choose(self, orders: list[Order]) -> None:
+        """Moves orders from the queue into the list, as many as may soon be sent."""
+        if not self._is_open:
+            if self._has_pilot:
+                return
+            limit = 1
+        else:
+            limit = self._settings.max_in_flight + min(_READY_ORDERS, self._settings.max_in_flight)
+        out = len(self._tasks) + len(self._ready)
+        # Calls in a pause hold their bodies in memory; new ones wait until they are through.
+        is_full = len(self._pauses) >= self._settings.max_in_flight
+        while self._queue and out + len(orders) < limit:
+            order = self._queue[0]
+            if self._is_off(order):
+                self._queue.popleft()
+                continue
+            if is_full and not order.sends:
+                return
+            if not order.body:
+                order.body = order.request.body()
+                order.worst_case_usd = self._budget.worst_case_usd(order.request, order.body)
+            if not order.is_counted:
+                self._budget.take_call()
+                order.is_counted = True
+            if not self._budget.reserve(order.worst_case_usd):
+                return
+            orders.append(self._queue.popleft())
+        if orders and not self._is_open:
+            self._has_pilot = True
+            self._loop.call_later(_PILOT_S, self._open)
+
+    async def _claim(self, orders: Sequence[Order]) -> None:
+        sent_at = datetime.now(UTC)
+        sends = [_Send(self._ledger.new_attempt_id(), sent_at, order) for order in orders]
+        rows = [AttemptRow(one.attempt_id, one.order.request.key, sent_at) for one in sends]
+        try:
+            claims = await self._committer.claim(rows)
+        except Exception as error:  # whatever it is, the callers must hear of it
+            for order in orders:
+                self._release(order, 0.0)
+            self._queue.extend(orders)
+            self._claiming = None
+            self._stop(error)
+            return
+        for one in sends:
+            order, key = one.order, one.order.request.key
+            if key in claims.granted:
+                order.is_claimed = True
+                self._ready.append(one)
+                continue
+            self._release(order, 0.0)
+            self._budget.give_call_back()
+            order.is_counted = False
+            self._has_pilot = self._is_open
+            if key in claims.held:
+                self._use(order, claims.held[key])
+            else:
+                self._watched[key] = order
+        if self._watched and self._watcher is None:
+            self._watcher = self._loop.create_task(self._watch())
+        self._claiming = None
+        self._pump()
+
+    async def _watch(self) -> None:
+        """Waits for keys that other processes buy, until they are bought or free."""
+        while self._watched and self._fatal is None:
+            await asyncio.sleep(_WATCH_S)
+            keys = list(self._watched)[:_WATCHED_KEYS]
+            try:
+                standing = await self._loop.run_in_executor(None, self._ledger.standing, keys)
+            except Exception as error:  # whatever it is, the callers must hear of it
+                self._stop(error)
+                break
+            self._look_at(keys, standing)
+        self._watcher = None
+        if self._fatal is not None:
+            self._stop(self._fatal)
+
+    def _look_at(self, keys: Sequence[str], standing: Standing) -> None:
+        for key in keys:
+            order = self._watched.pop(key, None)
+            if order is None:
+                continue
+            if key in standing.held:
+                self._use(order, standing.held[key])
+            elif key in standing.taken:
+                # At the end again: the next look is at those behind it.
+                self._watched[key] = order
+            else:
+                self._queue.appendleft(order)
+        self._pump()
+
+    def _use(self, order: Order, found: LedgerReply) -> None:
+        try:
+            reply = stored_reply(found)
+        except (LlmError, WarehouseError) as error:
+            self._queue.append(order)
+            self._stop(error)
+        else:
+            self._counter.settle(order, reply)
+
+    def _open(self) -> None:
+        if not self._is_open:
+            self._is_open = True
+            self._pump()
+
+    async def _call(self, send: _Send) -> None:
+        order = send.order
+        sent_s = self._loop.time()
+        try:
+            result = await self._client.send(order.body)
+            self._take(send, sent_s, result)
+        except asyncio.CancelledError:
+            self._release(order, None)
+            self._queue.append(order)
+        except Exception as error:  # whatever it is, the callers must hear of it
+            self._release(order, None)
+            self._queue.append(order)
+            self._stop(error)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._pump()
 
-    def _stop(self, error: Exception) -> None:
-        if self._fatal is None:
-            self._fatal = error
-            self._go.set()
-            self._wake()
-            self._loop.call_later(self._settings.drain_s, self._cancel)
-            self._loop.call_soon(self._pump)
-
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    async def _run(self, order: Order) -> None:
-        try:
-            reply = await self._buy(order)
-        except _Stopped:
-            if self._fatal is not None or not self._counter.drop(order):
-                self._queue.append(order)
-        except asyncio.CancelledError:
-            self._queue.append(order)
-        except Exception as error:  # whatever it is, the callers must hear of it
-            self._stop(error)
-            self._queue.append(order)
+    def _take(self, send: _Send, sent_s: float, result: HttpReply | Fault) -> None:
+        now_s = self._loop.time()
+        if isinstance(result, HttpReply):
+            self._open()
+            self._patience.heard()
+            self._pacer.learn(result.headers)
+            answer = read_reply(result.status, result.body, result.headers)
+            if isinstance(answer, Answer):
+                self._pacer.accepted(sent_s, now_s)
+                self._keep(send, result, answer)
+                return
+            fault, status = answer, result.status
         else:
-            self._counter.settle(order, reply)
+            fault, status = result, result.status or 0
+        outcome = OutcomeRow(send.attempt_id, "fault", status or None, fault.kind.value)
+        self._committer.outcome(outcome)
+        if fault.kind is FaultKind.RATE_LIMITED:
+            self._pacer.refused(sent_s, now_s, fault.retry_after_s)
+        else:
+            self._pacer.accepted(sent_s, now_s)
+        self._release(send.order, None if RULES[fault.kind].is_maybe_billed else 0.0)
+        try:
+            pause_s = self._patience.pause_s(send.order, fault, now_s)
+        except LlmError as error:
+            self._queue.append(send.order)
+            self._stop(error)
+            return
+        if self._fatal is not None:
+            self._queue.append(send.order)
+            return
+        resume = partial(self._resume, send.order)
+        self._pauses[send.order] = self._loop.call_later(pause_s, resume)
 
-    async def _buy(self, order: Order) -> CallReply:
-        body = order.request.body()
-        course = _Course(order, body, self._budget.worst_case_usd(order.request, body))
-        while True:
-            await self._clearance(order)
-            async with self._slots:
-                attempt_id, sent_at = await self._open_attempt(course)
-                result = await self._client.send(body)
-                received_at = datetime.now(UTC)
-            if isinstance(result, HttpReply):
-                self._heard()
-                status: int | None = result.status
-                answer = read_reply(result.status, result.body, result.headers)
-            else:
-                status, answer = result.status, result
-            if isinstance(answer, Answer) and isinstance(result, HttpReply):
-                outcome = OutcomeRow(attempt_id, "reply", status)
-                return await self._keep(course, result, answer, outcome, sent_at, received_at)
-            if isinstance(answer, Fault):
-                self._committer.outcome(OutcomeRow(attempt_id, "fault", status, answer.kind.value))
-                await self._pause(course, answer)
+    def _resume(self, order: Order) -> None:
+        self._pauses.pop(order, None)
+        self._queue.appendleft(order)
+        if not self._is_open:
+            # The pilot itself comes back.
+            self._has_pilot = False
+        self._pump()
 
-    async def _clearance(self, order: Order) -> None:
-        if not self._go.is_set():
-            if self._pilot is None:
-                self._pilot = order
-                self._loop.call_later(_PILOT_S, self._go.set)
-            if self._pilot is not order:
-                await self._go.wait()
-        await self._sleep_until(self._resume_s, order)
-
-    async def _open_attempt(self, course: _Course) -> tuple[int, datetime]:
-        order = course.order
-        self._check(order)
-        if course.sends == 0:
-            self._budget.take_call()
-        while not self._budget.reserve(course.worst_case_usd):
-            self._settled.clear()
-            await self._settled.wait()
-            self._check(order)
-        attempt_id, sent_at = self._ledger.new_attempt_id(), datetime.now(UTC)
-        await self._committer.attempt(AttemptRow(attempt_id, order.request.key, sent_at))
-        # A cap that others ran into does not take back what this call was granted.
-        is_off = self._fatal is not None and not isinstance(self._fatal, BudgetReached)
-        if is_off or order.is_dropped:
-            self._committer.outcome(OutcomeRow(attempt_id, "not_sent"))
-            self._budget.settle(course.worst_case_usd, 0.0)
-            raise _Stopped
-        if course.sends:
-            self._counter.retried()
-        course.sends += 1
-        return attempt_id, sent_at
-
-    async def _keep(
-        self,
-        course: _Course,
-        reply: HttpReply,
-        answer: Answer,
-        outcome: OutcomeRow,
-        sent_at: datetime,
-        received_at: datetime,
-    ) -> CallReply:
-        request = course.order.request
+    def _keep(self, send: _Send, reply: HttpReply, answer: Answer) -> None:
+        request = send.order.request
         tokens = (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens)
         price = self._prices.lookup(request.model)
         cost_usd = None if price is None else price.cost_usd(*tokens)
-        self._release(course, cost_usd)
+        self._release(send.order, cost_usd)
         row = ReplyRow(
             request.key,
             request.endpoint_name,
@@ -317,14 +430,10 @@ class Buyer:
             reply.status,
             *tokens,
             cost_usd,
-            sent_at,
-            received_at,
+            send.sent_at,
+            datetime.now(UTC),
         )
-        earlier = await self._committer.reply(row, outcome)
-        if earlier is not None:
-            # Another process bought it meanwhile. What a rerun will read is what this run uses.
-            return stored_reply(earlier)._replace(is_reused=False, cost_usd=cost_usd)
-        return CallReply(
+        bought = CallReply(
             request.key,
             reply.status,
             reply.body,
@@ -335,93 +444,54 @@ class Buyer:
             cost_usd,
             False,
         )
+        outcome = OutcomeRow(send.attempt_id, "reply", reply.status)
+        self._committer.reply(row, outcome, partial(self._kept, send.order, bought))
 
-    async def _pause(self, course: _Course, fault: Fault) -> None:
-        """Returns after the pause that the table prescribes; raises where it says to stop."""
-        rule, settings, now_s = RULES[fault.kind], self._settings, self._loop.time()
-        self._release(course, None if rule.is_maybe_billed else 0.0)
-        request = course.order.request
-        error = fault_error(fault, self._endpoint, request.model, course.sends)
-        pause_s = backoff_s(request.key, course.sends, fault, settings)
-        if rule.action is Action.STOP:
-            raise error
-        if rule.action is Action.RECONNECT:
-            self._refusals += 1
-            if self._gone_since_s is None:
-                self._gone_since_s = now_s
-            gone_s = now_s - self._gone_since_s
-            if self._has_answered:
-                is_over = gone_s > settings.unreachable_patience_s
-            else:
-                is_over = self._refusals >= _FIRST_CONNECT_SENDS or gone_s > _FIRST_CONNECT_S
+    def _kept(
+        self, order: Order, bought: CallReply, earlier: LedgerReply | BaseException | None
+    ) -> None:
+        order.is_claimed = False
+        if earlier is None:
+            self._counter.settle(order, bought)
+        elif isinstance(earlier, LedgerReply):
+            # Another process bought it meanwhile. What a rerun will read is what this run uses.
+            reply = stored_reply(earlier)
+            self._counter.settle(order, reply._replace(is_reused=False, cost_usd=bought.cost_usd))
         else:
-            self._heard_something()
-            course.held_up_s += pause_s
-            is_over = course.held_up_s > settings.rate_limit_patience_s
-            if rule.action is Action.RETRY:
-                course.faults += 1
-                is_over = is_over or course.faults >= settings.max_attempts
-        if is_over:
-            raise error
-        if rule.action is Action.RETRY_PATIENTLY and fault.retry_after_s:
-            # The limit is the account's, not this call's: nobody knocks before it is over.
-            self._resume_s = max(self._resume_s, now_s + fault.retry_after_s)
-        await self._sleep_until(now_s + pause_s, course.order)
+            self._queue.append(order)
+            error = earlier if isinstance(earlier, Exception) else EngineStopped(str(earlier))
+            self._stop(error)
 
-    def _release(self, course: _Course, cost_usd: float | None) -> None:
-        self._budget.settle(course.worst_case_usd, cost_usd)
-        self._settled.set()
+    def _release(self, order: Order, cost_usd: float | None) -> None:
+        self._budget.settle(order.worst_case_usd, cost_usd)
 
-    def _heard(self) -> None:
-        self._go.set()
-        self._heard_something()
+    def _unclaim(self, order: Order) -> None:
+        if order.is_claimed:
+            order.is_claimed = False
+            self._committer.unclaim(order.request.key)
 
-    def _heard_something(self) -> None:
-        self._has_answered = True
-        self._gone_since_s = None
+    def _stop(self, error: Exception) -> None:
+        if self._fatal is None:
+            self._fatal = error
+            self._loop.call_later(self._settings.drain_s, self._cancel)
+        for timer in self._pauses.values():
+            timer.cancel()
+        self._queue.extend(self._pauses)
+        self._pauses.clear()
+        self._queue.extend(self._watched.values())
+        self._watched.clear()
+        self._loop.call_soon(self._pump)
 
-    def _check(self, order: Order) -> None:
-        if self._fatal is not None or order.is_dropped:
-            raise _Stopped
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
-    async def _sleep_until(self, end_s: float, order: Order) -> None:
-        self._check(order)
-        while (left_s := end_s - self._loop.time()) > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await self._stirred.wait()
-            self._check(order)
-
-
-def stored_reply(found: LedgerReply) -> CallReply:
-    """A reply of the ledger, read anew from its raw bytes.
-
-    Raises:
-        CallFailed: the stored bytes are no answer.
-        LedgerCorrupt: they do not unpack.
-    """
-    body = found.body
-    answer = read_reply(found.status, body)
-    if isinstance(answer, Fault):
-        raise CallFailed(
-            f"Stored reply of key {found.request_key[:12]}: {clean_line(answer.message)}; expected "
-            "an answer; delete that row of the ledger's table calls to buy it again"
-        )
-    return CallReply(
-        found.request_key,
-        found.status,
-        body,
-        answer.text,
-        answer.refusal,
-        answer.finish_reason,
-        found.prompt_tokens,
-        found.completion_tokens,
-        found.cached_tokens,
-        found.cost_usd,
-        True,
-    )
-
-
-def again(error: BaseException) -> BaseException:
-    """A fresh copy of an error, so that threads which raise it do not share one traceback."""
-    return type(error)(*error.args) if isinstance(error, LlmError | WarehouseError) else error
+    async def _tell(self, error: Exception) -> None:
+        # Errors are told last, when everything that was on the wire is committed. The ledger's
+        # own fault, if it has one, is the error to be told or comes with the next call.
+        for order in self._queue:
+            self._unclaim(order)
+        await self._committer.flush()
+        while self._queue:
+            self._counter.settle(self._queue.popleft(), error)
+        self._teller = None

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tasks._llm.buyer import Buyer, Counter, Order, again, stored_reply
+from tasks._llm.buyer import Buyer
 from tasks._llm.errors import EngineStopped, LlmError
+from tasks._llm.orders import Counter, Order, again, stored_reply
 from tasks._llm.prices import PriceTable
 from tasks._llm.types import (
     CallReply,

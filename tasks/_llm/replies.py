@@ -4,7 +4,8 @@ It sends nothing and decides nothing.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tasks._llm.retry import Fault, FaultKind, stated_pause_s
@@ -148,3 +149,86 @@ def _json_object(body: bytes) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+class SoftVerdict(NamedTuple):
+    """How likely one option was, by the log probabilities of the verdict token.
+
+    Attributes:
+        first_prob: P(first option | one of the options), where both were reported; where a
+            rival is missing, the end of the range that is farther from one half.
+        low_prob: Lower end of what the report allows; equals ``first_prob`` if it is exact.
+        high_prob: Upper end, as above.
+        origin: "logprobs" where every option was reported, "logprobs_bound" where one was not
+            and only a range is known.
+    """
+
+    first_prob: float
+    low_prob: float
+    high_prob: float
+    origin: str
+
+
+def read_soft_verdict(body: bytes, options: Sequence[str]) -> SoftVerdict | None:
+    """Probability of the first of two options, from the last token that is an option.
+
+    Token variants of an option (with a space or a line end before or behind) are summed. A rival
+    that is not among the reported tokens is not impossible: its probability is at most that of
+    the least likely reported token, and at most what the reported ones leave of 1.
+
+    Args:
+        body: Raw reply of a call that asked for ``logprobs`` and ``top_logprobs``.
+        options: The two options, as the verdict menu names them.
+
+    Returns:
+        None where the reply has no usable log probabilities, or neither option is in them.
+    """
+    for entry in reversed(_logprob_entries(_json_object(body))):
+        token = entry.get("token")
+        if isinstance(token, str) and token.strip() in options:
+            return _soft_verdict(entry, options)
+    return None
+
+
+def _logprob_entries(data: dict[str, object] | None) -> list[dict[str, object]]:
+    choices = data.get("choices") if data else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+
+
+def _soft_verdict(entry: dict[str, object], options: Sequence[str]) -> SoftVerdict | None:
+    tops = entry.get("top_logprobs")
+    # Some servers leave the chosen token out of its own list.
+    reported = {
+        one["token"]: prob
+        for one in [entry, *(tops if isinstance(tops, list) else [])]
+        if isinstance(one, dict)
+        and isinstance(one.get("token"), str)
+        and (prob := _prob(one.get("logprob"))) is not None
+    }
+    first, second = (
+        sum(prob for token, prob in reported.items() if token.strip() == option)
+        for option in options
+    )
+    if first + second <= 0:
+        return None
+    if first > 0 and second > 0:
+        exact = first / (first + second)
+        return SoftVerdict(exact, exact, exact, "logprobs")
+    most = min(min(reported.values()), max(1.0 - sum(reported.values()), 0.0))
+    if len(reported) == 1:
+        # Only the chosen token is known: the rival may have had all the rest.
+        most = max(1.0 - first - second, 0.0)
+    edge = (first or most) / (first + second + most)
+    if first > 0:
+        return SoftVerdict(1.0, edge, 1.0, "logprobs_bound")
+    return SoftVerdict(0.0, 0.0, edge, "logprobs_bound")
+
+
+def _prob(logprob: object) -> float | None:
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return None
+    # A few servers round a certain token up to a little more than zero.
+    return math.exp(min(logprob, 0.0)) if logprob == logprob else None

@@ -254,6 +254,10 @@ class EngineSettings:
         backoff_cap_s: Longest such pause. What the server asks for is honored beyond it.
         rate_limit_patience_s: Longest a call may be held up by rate limits altogether.
         unreachable_patience_s: Longest the endpoint may be gone after it was once there.
+        run_retries: Retries after faults that a whole run may make, rate limits apart...
+        run_retry_share: ...and as many more for each reply it got, as a share.
+        requests_per_min: Most sends a minute; None: no limit until the server shows one.
+        tokens_per_min: Most tokens a minute, estimated before each send; None as above.
         max_calls: Hard cap of calls bought by this engine; None for none.
         max_cost_usd: Hard cap of money, kept by reserving each call's worst case; None for none.
         assumed_completion_tokens: Worst case of a reply's length where the request sets none.
@@ -266,11 +270,15 @@ class EngineSettings:
     max_in_flight: int = 64
     timeout_s: float = 120.0
     connect_timeout_s: float = 10.0
-    max_attempts: int = 6
+    max_attempts: int = 10
     backoff_s: float = 0.5
     backoff_cap_s: float = 30.0
     rate_limit_patience_s: float = 600.0
     unreachable_patience_s: float = 60.0
+    run_retries: int = 200
+    run_retry_share: float = 0.5
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
     max_calls: int | None = None
     max_cost_usd: float | None = None
     assumed_completion_tokens: int = 4096
@@ -280,6 +288,8 @@ class EngineSettings:
         at_least = {
             "max_in_flight": 1,
             "max_attempts": 1,
+            "requests_per_min": 0.01,
+            "tokens_per_min": 1,
             "max_calls": 0,
             "max_cost_usd": 0,
             "assumed_completion_tokens": 1,

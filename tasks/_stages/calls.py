@@ -17,6 +17,7 @@ from tasks._llm.types import CallReply, CallRequest
 from tasks._stages.stage import Inputs, Output
 from tasks.errors import StageFailed
 from tasks.types import CallCount, StagePlan
+from warehouse.tables import TABLES
 
 if TYPE_CHECKING:
     from tasks._llm.engine import CompletionEngine
@@ -113,6 +114,9 @@ def gather(stage: CallStage, inputs: Inputs, shard_size: int) -> tuple[pa.Table,
     total = CallCount()
     for table in tables:
         total = total + _count_of(table.schema)
+    if not tables:
+        # A stage may have nothing to ask.
+        return TABLES[stage.writes[0]].schema.empty_table(), total
     return pa.concat_tables([one.replace_schema_metadata(None) for one in tables]), total
 
 

@@ -10,19 +10,28 @@ from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
 from tasks._llm.prices import load_prices
 from tasks._stages.encode import describe_encoder
-from tasks._stages.estimates import expected
+from tasks._stages.estimates import Extent, attributes_extent, expected, prism_extent
 from tasks._stages.ingest import describe_prompts
+from tasks._stages.prism_files import describe_prism, prism_folder
 from tasks._stages.report import describe_page
-from tasks.config import AttributesConfig, EncoderConfig, as_json
+from tasks.config import (
+    AttributesConfig,
+    EncoderConfig,
+    FlowConfig,
+    PrismConfig,
+    Sampling,
+    as_json,
+)
+from tasks.errors import InputRejected
+
+StageConfigs = dict[str, dict[str, Any]]
 
 
-def stage_configs(
-    config: AttributesConfig, encoder: dict[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The configuration of every stage of the attributes chain, by stage name.
+def stage_configs(config: FlowConfig, encoder: dict[str, Any] | None = None) -> StageConfigs:
+    """The configuration of every stage of a chain, by stage name.
 
     Everything that can change a stage's rows and is not a parent dataset is here: settings,
-    models, the endpoint's name, hashes of templates, of the prompt file and of encoder weights.
+    models, the endpoint's name, hashes of templates, of input files and of encoder weights.
     How calls are made (`CallSettings`) and where files lie are not.
 
     Args:
@@ -32,12 +41,108 @@ def stage_configs(
     Raises:
         InputRejected, PromptError, ModelError: A file, template or encoder cannot be used.
     """
+    if isinstance(config, PrismConfig):
+        return _prism(config, encoder)
+    if isinstance(config, AttributesConfig):
+        return _attributes(config, encoder)
+    raise TypeError(f"no flow has the configuration {type(config).__name__}")
+
+
+def stage_places(config: FlowConfig) -> dict[str, str]:
+    """Where inputs from outside the warehouse lie.
+
+    Raises:
+        InputRejected: PRISM's files are not there.
+    """
+    if isinstance(config, PrismConfig):
+        return {"prism": str(_prism_folder(config))}
+    if isinstance(config, AttributesConfig) and config.ingest.prompts:
+        return {"prompts": config.ingest.prompts}
+    return {}
+
+
+def _attributes(config: AttributesConfig, encoder: dict[str, Any] | None) -> StageConfigs:
     seed = {"seed": config.seed}
-    responder = {
+    own: StageConfigs = {
+        "ingest": {
+            **describe_prompts(config.ingest.prompts),
+            "n_prompts": config.ingest.n_prompts,
+            "n_personas": config.ingest.n_personas,
+            **seed,
+        },
+        "respond": {
+            **_responder(config, config.respond.sampling),
+            "template": config.respond.template,
+            **_hash("template", config.respond.template),
+            **seed,
+        },
+    }
+    stages = own | _common(config, config.respond.sampling, encoder)
+    stages["report"] = _report(config, stages, "respond", attributes_extent(config))
+    return stages
+
+
+def _prism(config: PrismConfig, encoder: dict[str, Any] | None) -> StageConfigs:
+    seed = {"seed": config.seed}
+    ingest = config.ingest
+    own: StageConfigs = {
+        "prism": {
+            **describe_prism(_prism_folder(config)),
+            "n_personas": ingest.n_personas,
+            "keep_merged": ingest.keep_merged,
+            "profile_template": ingest.profile_template,
+            **_hash("profile_template", ingest.profile_template),
+            **seed,
+        },
+        "sift": as_json(config.sift),
+        "rate": {
+            "endpoint_name": endpoint_name(config.llm),
+            "judge_model": config.llm.judge_model,
+            **as_json(config.rate),
+            **_hash("template", config.rate.template),
+        },
+        "choose": {
+            **as_json(config.sift),
+            "min_rating": config.rate.min_rating,
+            **as_json(config.choose),
+            **seed,
+        },
+        "revise": {
+            **_responder(config, config.revise.sampling),
+            **as_json(config.revise),
+            **_hash("critique_template", config.revise.critique_template),
+            **_hash("rewrite_template", config.revise.rewrite_template),
+            **seed,
+        },
+    }
+    stages = own | _common(config, config.revise.sampling, encoder)
+    # How many prompts pass the filters, and how many participants there are, is not settled.
+    n_prompts, n_personas = config.choose.n_prompts, ingest.n_personas
+    extent = prism_extent(config, n_prompts, n_personas) if n_prompts and n_personas else None
+    stages["report"] = _report(config, stages, "revise", extent)
+    return stages
+
+
+def _prism_folder(config: PrismConfig) -> Path:
+    if config.ingest.prism is None:
+        raise InputRejected(
+            "prism: no data given; expected a folder with PRISM's files or a Hugging Face dataset"
+            " id; pass --prism"
+        )
+    return prism_folder(config.ingest.prism, config.ingest.revision)
+
+
+def _responder(config: FlowConfig, sampling: Sampling) -> dict[str, Any]:
+    return {
         "endpoint_name": endpoint_name(config.llm),
         "responder_model": config.llm.responder_model,
-        "sampling": config.respond.sampling,
+        "sampling": sampling,
     }
+
+
+def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | None) -> StageConfigs:
+    """The stages from the design to the win rates, which all flows with a judge share."""
+    seed = {"seed": config.seed}
     judge = {
         "endpoint_name": endpoint_name(config.llm),
         "judge_model": config.llm.judge_model,
@@ -46,19 +151,7 @@ def stage_configs(
     }
     encoder = encoder or _encoder(config.encoder)
     answers = sorted({*config.adapt.answers, config.win.n_answers})
-    stages: dict[str, dict[str, Any]] = {
-        "ingest": {
-            **describe_prompts(config.ingest.prompts),
-            "n_prompts": config.ingest.n_prompts,
-            "n_personas": config.ingest.n_personas,
-            **seed,
-        },
-        "respond": {
-            **responder,
-            "template": config.respond.template,
-            **_hash("template", config.respond.template),
-            **seed,
-        },
+    return {
         "design": {**as_json(config.design), **seed},
         "judge": judge,
         "assemble": {},
@@ -69,7 +162,7 @@ def stage_configs(
         "adapt": {**as_json(config.adapt), "answers": answers, **seed},
         "auc": {**as_json(config.evaluate), **seed},
         "pool": {
-            **responder,
+            **_responder(config, sampling),
             **as_json(config.win),
             **_hash("base_template", config.win.base_template),
             **_hash("revise_template", config.win.revise_template),
@@ -79,22 +172,27 @@ def stage_configs(
         "win": judge,
         "win_rates": {**as_json(config.evaluate), "n_answers": config.win.n_answers, **seed},
     }
-    stages["report"] = {**describe_page(), **_truth(config), "planned": _planned(config, stages)}
-    return stages
+
+
+def _report(
+    config: FlowConfig, stages: StageConfigs, writer: str, extent: Extent | None
+) -> dict[str, Any]:
+    planned = _planned(config, stages, writer, extent) if extent else {}
+    return {**describe_page(), **_truth(config), "planned": planned}
 
 
 def _planned(
-    config: AttributesConfig, stages: dict[str, dict[str, Any]]
+    config: FlowConfig, stages: StageConfigs, writer: str, extent: Extent
 ) -> dict[str, dict[str, Any]]:
     """What the configuration alone let one expect, to stand beside what it came to."""
     prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
     return {
-        name: expected(name, stages[name], config, prices)._asdict()
-        for name in ("respond", "judge", "pool", "win")
+        name: expected(name, stages[name], config, extent, prices)._asdict()
+        for name in (writer, "judge", "pool", "win")
     }
 
 
-def _truth(config: AttributesConfig) -> dict[str, Any]:
+def _truth(config: FlowConfig) -> dict[str, Any]:
     """What the report may say of a simulated judge beyond what was measured."""
     if config.llm.base_url is not None:
         return {"is_simulated": False}

@@ -27,7 +27,12 @@ def _embed(inputs: Inputs, source: str, target: str) -> dict[str, Output]:
     from pref_model.encoder import load_encoder
 
     prompt_of = inputs.lookup("prompts", "prompt_id", "prompt_text")
-    rows = [row for row in inputs.read(source).to_pylist() if row["response_text"] is not None]
+    # A critique is a step on the way to a response, and nobody is shown it.
+    rows = [
+        row
+        for row in inputs.read(source).to_pylist()
+        if row["response_text"] is not None and row["response_role"] != "critique"
+    ]
     known = {name: inputs.config[name] for name in EncoderConfig.model_fields}
     encoder = load_encoder(_spec(EncoderConfig(**known)))
     encoded = encoder.encode(

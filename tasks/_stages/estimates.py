@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 from prompts.catalog import load_template
 from tasks._llm.prices import PriceTable
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, FlowConfig, PrismConfig, Sampling
 
 CHARACTERS_A_TOKEN = 4.0
 # A response, a prompt and a verdict of ordinary length, where their texts are not known yet.
 USUAL_RESPONSE_TOKENS = 300
 USUAL_PROMPT_TOKENS = 30
 USUAL_PROFILE_TOKENS = 60
+# PRISM's participants tell of themselves at length.
+USUAL_PRISM_PROFILE_TOKENS = 250
 VERDICT_TOKENS = 6
 
 
@@ -37,6 +39,35 @@ class StageCost(NamedTuple):
     completion_tokens_high: int
     cost_low_usd: float | None
     cost_high_usd: float | None
+
+
+class Extent(NamedTuple):
+    """How large a run is, as far as that is known before it.
+
+    Attributes:
+        n_prompts: Prompts with a pair.
+        n_personas: Users.
+        profile_tokens: A profile of ordinary length.
+        response_sampling: How the responses that are shown to judges are sampled.
+    """
+
+    n_prompts: int
+    n_personas: int
+    profile_tokens: int
+    response_sampling: Sampling
+
+
+def attributes_extent(config: AttributesConfig) -> Extent:
+    """The extent of an attributes run, which its configuration settles."""
+    n_personas = config.ingest.n_personas or 84
+    return Extent(
+        config.ingest.n_prompts, n_personas, USUAL_PROFILE_TOKENS, config.respond.sampling
+    )
+
+
+def prism_extent(config: PrismConfig, n_prompts: int, n_personas: int) -> Extent:
+    """The extent of a PRISM run once its prompts and personas are counted."""
+    return Extent(n_prompts, n_personas, USUAL_PRISM_PROFILE_TOKENS, config.revise.sampling)
 
 
 def priced(
@@ -84,42 +115,41 @@ def priced(
 def expected(
     stage: str,
     stage_config: Mapping[str, Any],
-    config: AttributesConfig,
+    config: FlowConfig,
+    extent: Extent,
     prices: PriceTable,
     prompts: Sequence[str] = (),
 ) -> StageCost:
     """A stage's whole cost from the configuration alone, texts at their usual length.
 
     Args:
-        stage: ``respond``, ``judge``, ``pool`` or ``win``.
+        stage: ``respond``, ``revise``, ``judge``, ``pool`` or ``win``.
         stage_config: The stage's part of the configuration.
         config: The flow's configuration.
+        extent: How many prompts and personas there are.
         prices: List prices.
         prompts: Prompt texts, where they are known.
     """
-    n_prompts = config.ingest.n_prompts
-    n_personas = config.ingest.n_personas or 84
+    n_prompts, n_personas = extent.n_prompts, extent.n_personas
     new_prompts = max(1, round(config.split.new_pair_share * n_prompts))
     new_prompts = min(new_prompts, config.win.n_prompts or new_prompts)
     new_users = max(1, round(config.split.new_user_share * n_personas))
     n_orders = 2 * config.judge.repeats
+    judges = min(config.design.personas_per_pair or n_personas, n_personas)
     n_calls, shown, template = {
-        "respond": (2 * n_prompts, 0, config.respond.template),
-        "judge": (
-            (config.design.personas_per_pair or n_personas) * n_prompts * n_orders,
-            2,
-            config.judge.template,
-        ),
-        "pool": (new_prompts * (1 + config.win.pool_size), 1, config.win.revise_template),
+        "respond": (2 * n_prompts, 0, "template"),
+        "revise": (2 * n_prompts, 2, "rewrite_template"),
+        "judge": (judges * n_prompts * n_orders, 2, "template"),
+        "pool": (new_prompts * (1 + config.win.pool_size), 1, "revise_template"),
         # Three methods choose; where they agree, one comparison serves them all.
-        "win": (new_users * new_prompts * 3 * n_orders, 2, config.judge.template),
+        "win": (new_users * new_prompts * 3 * n_orders, 2, "template"),
     }[stage]
-    texts = load_template(template)
+    texts = load_template(stage_config[template])
     fixed = (len(texts.system_text) + len(texts.user_text)) / CHARACTERS_A_TOKEN
     asked = sum(map(len, prompts)) / len(prompts) / CHARACTERS_A_TOKEN if prompts else None
-    length = fixed + USUAL_PROFILE_TOKENS + shown * USUAL_RESPONSE_TOKENS
+    length = fixed + extent.profile_tokens + shown * USUAL_RESPONSE_TOKENS
     length += USUAL_PROMPT_TOKENS if asked is None else asked
-    longer = longest_reply(config.respond.sampling) - USUAL_RESPONSE_TOKENS
+    longer = longest_reply(extent.response_sampling) - USUAL_RESPONSE_TOKENS
     return priced(
         stage,
         stage_config,

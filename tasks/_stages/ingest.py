@@ -184,6 +184,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             "trait_1": [everyone[one].traits[0] for one in kept],
             "trait_2": [everyone[one].traits[1] for one in kept],
             "profile_text": [everyone[one].profile for one in kept],
+            "system_text": pa.nulls(n_personas, pa.string()),
         },
         TABLES["personas"].schema,
     )

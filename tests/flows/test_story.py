@@ -10,23 +10,29 @@ import pytest
 
 from flows import cli
 from flows.profiles import build_config, profile_names, settings
-from tasks.config import AttributesConfig
+from tasks._stages.calls import CallStage
+from tasks._stages.stage import Stage
+from tasks.config import AttributesConfig, PrismConfig
 from tasks.errors import InputRejected
-from tasks.planning import STAGES
+from tasks.planning import PRISM_STAGES, STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_plans_go_through_the_stages_in_the_order_of_the_flow() -> None:
-    source = (ROOT / "flows" / "attributes.py").read_text("utf-8")
+@pytest.mark.parametrize(("flow", "stages"), [("attributes", STAGES), ("prism", PRISM_STAGES)])
+def test_plans_go_through_the_stages_in_the_order_of_the_flow(
+    flow: str, stages: tuple[Stage | CallStage, ...]
+) -> None:
+    source = (ROOT / "flows" / f"{flow}.py").read_text("utf-8")
     told = [one.lower() for one in re.findall(r"chain\.(?:step|calls)\((\w+)\)", source)]
-    assert told[: len(STAGES)] == [stage.name for stage in STAGES]
-    assert told[len(STAGES) :] == ["win_rates", "report"]
+    assert told[: len(stages)] == [stage.name for stage in stages]
+    assert told[len(stages) :] == ["win_rates", "report"]
 
 
 @pytest.mark.parametrize("name", profile_names())
 def test_every_shipped_profile_loads(name: str) -> None:
-    assert isinstance(build_config(name, {}, []), AttributesConfig)
+    model = PrismConfig if name.endswith("-prism") else AttributesConfig
+    assert isinstance(build_config(model, name, {}, []), model)
 
 
 def test_every_profile_in_the_tree_is_shipped() -> None:
@@ -35,7 +41,7 @@ def test_every_profile_in_the_tree_is_shipped() -> None:
 
 
 def test_the_paper_s_profile_has_the_paper_s_settings() -> None:
-    config = build_config("paper-attributes", {}, [])
+    config = build_config(AttributesConfig, "paper-attributes", {}, [])
     assert (config.llm.judge_model, config.llm.responder_model) == ("gpt-4o", "gpt-4o")
     assert config.ingest.n_prompts == 100
     assert config.ingest.n_personas is None
@@ -45,8 +51,28 @@ def test_the_paper_s_profile_has_the_paper_s_settings() -> None:
     assert config.judge.sampling["temperature"] == 0
 
 
+def test_the_paper_s_prism_profile_has_the_paper_s_settings() -> None:
+    config = build_config(PrismConfig, "paper-prism", {}, [])
+    assert config.llm.judge_model == "gpt-4o"
+    assert config.llm.responder_model.startswith("Qwen/Qwen2.5-7B")
+    assert config.choose.n_prompts == 2262
+    assert config.ingest.n_personas is None
+    assert config.design.personas_per_pair == 50
+    assert config.encoder.name == "Qwen/Qwen2.5-0.5B"
+    assert config.fit.d == 6
+    assert (config.split.new_user_share, config.split.new_pair_share) == (0.2, 0.2)
+    assert config.judge.template == "judge_prism"
+
+
+def test_one_setting_of_a_section_leaves_the_section_s_own_defaults() -> None:
+    config = build_config(PrismConfig, "quickstart-prism", {}, ["judge.repeats=2"])
+    assert (config.judge.repeats, config.judge.template) == (2, "judge_prism")
+    assert PrismConfig.model_validate({"design": {}}).design.personas_per_pair == 50
+
+
 def test_options_win_over_profiles_and_set_wins_over_options() -> None:
     config = build_config(
+        AttributesConfig,
         "paper-attributes",
         {"llm.judge_model": "b", "warehouse": None},
         ["llm.judge_model=c", "seed=7"],
@@ -55,15 +81,15 @@ def test_options_win_over_profiles_and_set_wins_over_options() -> None:
 
 
 def test_setting_one_value_of_a_mapping_leaves_the_others() -> None:
-    config = build_config("quickstart", {}, ["judge.sampling.max_tokens=16"])
+    config = build_config(AttributesConfig, "quickstart", {}, ["judge.sampling.max_tokens=16"])
     assert config.judge.sampling == {"temperature": 0.0, "max_tokens": 16}
 
 
 def test_every_setting_that_is_listed_can_be_set_to_its_default() -> None:
     overrides = [f"{name}={default}" for name, default, _ in settings()]
-    assert build_config("quickstart", {}, overrides) == AttributesConfig.model_validate(
-        {"ingest": tomllib.loads("n_prompts = 100")}
-    )
+    assert build_config(
+        AttributesConfig, "quickstart", {}, overrides
+    ) == AttributesConfig.model_validate({"ingest": tomllib.loads("n_prompts = 100")})
 
 
 @pytest.mark.parametrize(
@@ -79,7 +105,7 @@ def test_every_setting_that_is_listed_can_be_set_to_its_default() -> None:
 )
 def test_a_wrong_setting_is_one_helpful_line(override: str, says: str) -> None:
     with pytest.raises(InputRejected) as caught:
-        build_config("quickstart", {}, [override])
+        build_config(AttributesConfig, "quickstart", {}, [override])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -93,6 +119,10 @@ def test_a_wrong_setting_is_one_helpful_line(override: str, says: str) -> None:
         ["run", "attributes", "--set", "encoder.name=/nowhere"],
         ["run", "attributes", "--warehouse", "/proc/nowhere"],
         ["run", "attributes", "--no-such-option"],
+        ["run", "prism"],
+        ["run", "prism", "--prism", "nowhere"],
+        ["plan", "prism", "--prism", "nowhere"],
+        ["settings", "nothing"],
         ["run", "nothing"],
         ["datasets", "--warehouse", "nowhere"],
         ["sql", "select 1", "--warehouse", "nowhere"],

@@ -15,11 +15,17 @@ from prompts.traits import TRAITS, style_text
 from prompts.verdict import VerdictMenu
 
 EXPECTED_SLOTS = {
+    "critique_prism": ("persona", "prompt", "draft"),
     "judge_attributes": ("persona", "prompt", "response_1", "response_2"),
+    "judge_prism": ("persona", "prompt", "response_1", "response_2"),
+    "rate_controversy": ("prompt",),
     "respond_attributes": ("style", "prompt"),
     "respond_base": ("prompt",),
     "revise_attributes": ("style", "prompt", "draft"),
+    "rewrite_prism": ("persona", "prompt", "draft", "critique"),
 }
+# Texts about a person, to go into a slot of the others; tests/prompts/test_profiles.py.
+PROFILES = ("profile_prism",)
 
 TOML = """\
 name = "mine"
@@ -46,7 +52,7 @@ def rendered(template: Template, **changes: str) -> str:
 
 
 def test_catalog_holds_exactly_these_templates() -> None:
-    assert template_names() == tuple(sorted(EXPECTED_SLOTS))
+    assert template_names() == tuple(sorted([*EXPECTED_SLOTS, *PROFILES]))
 
 
 @pytest.mark.parametrize("name", EXPECTED_SLOTS)
@@ -79,14 +85,17 @@ def test_no_template_names_a_trait_of_its_own(name: str) -> None:
     assert words & set(TRAITS) == set()
 
 
-def test_judge_alone_has_a_menu() -> None:
+def test_judges_and_raters_alone_have_a_menu() -> None:
     menus = {name: load_template(name).menu for name in template_names()}
-    assert menus.pop("judge_attributes") == VerdictMenu("VERDICT", ("1", "2"))
+    for judge in ("judge_attributes", "judge_prism"):
+        assert menus.pop(judge) == VerdictMenu("VERDICT", ("1", "2"))
+    assert menus.pop("rate_controversy") == VerdictMenu("RATING", ("1", "2", "3", "4", "5"))
     assert set(menus.values()) == {None}
 
 
-def test_judge_calls_share_all_of_the_system_message_before_the_persona() -> None:
-    template = load_template("judge_attributes")
+@pytest.mark.parametrize("name", ["judge_attributes", "judge_prism"])
+def test_judge_calls_share_all_of_the_system_message_before_the_persona(name: str) -> None:
+    template = load_template(name)
     one, other = (
         template.render(persona=p.profile, prompt="p", response_1="a", response_2="b")
         for p in attribute_personas()[:2]
@@ -179,7 +188,7 @@ def test_hash_does_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
 
 def test_hashes_of_the_shipped_templates_are_distinct_sha256() -> None:
     hashes = {load_template(name).sha256 for name in template_names()}
-    assert len(hashes) == len(EXPECTED_SLOTS)
+    assert len(hashes) == len(template_names())
     assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in hashes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tasks import planning
 from tasks._stages import (
     adapt,
     assemble,
@@ -14,8 +15,11 @@ from tasks._stages import (
     ingest,
     judge,
     personalize,
+    prism,
+    prism_prompts,
     report,
     respond,
+    revise,
     split,
     win,
 )
@@ -28,7 +32,8 @@ STAGES: list[Stage | CallStage] = [
     ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE,
     encode.STAGE, encode.POOL_STAGE, fit.STAGE, adapt.STAGE, personalize.POOL_STAGE,
     personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, evaluate.WIN_RATES_STAGE,
-    report.STAGE,
+    report.STAGE, prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE,
+    prism_prompts.CHOOSE_STAGE, revise.STAGE,
 ]  # fmt: skip
 
 
@@ -37,6 +42,12 @@ STAGES: list[Stage | CallStage] = [
     [
         (judge.STAGE, "prompts.verdict"),
         (judge.STAGE, "prompts.neutral"),
+        (prism.STAGE, "prompts.profiles"),
+        (prism.STAGE, "tasks._stages.prism_files"),
+        (prism_prompts.SIFT_STAGE, "tasks._stages.near_duplicates"),
+        (prism_prompts.RATE_STAGE, "prompts.verdict"),
+        (revise.STAGE, "tasks._stages.priorities"),
+        (design.STAGE, "tasks._stages.balanced"),
         (judge.STAGE, "tasks._convert"),
         (judge.STAGE, "tasks._llm.types"),
         (respond.STAGE, "tasks._seeds"),
@@ -84,5 +95,7 @@ def test_an_edit_of_a_distant_helper_changes_the_hash(monkeypatch: pytest.Monkey
 
 def test_stage_names_and_datasets_are_unique() -> None:
     assert len({stage.name for stage in STAGES}) == len(STAGES)
-    written = [dataset for stage in STAGES for dataset in stage.writes]
-    assert len(set(written)) == len(written)
+    # Flows begin differently and go on alike: in each, every dataset is written once.
+    for flow in (planning.STAGES, planning.PRISM_STAGES):
+        written = [dataset for stage in flow for dataset in stage.writes]
+        assert len(set(written)) == len(written)

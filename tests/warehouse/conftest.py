@@ -85,6 +85,7 @@ def commit_chain(warehouse: Warehouse) -> dict[str, Manifest]:
                 "trait_1": ["concise", "formal"],
                 "trait_2": ["polite", "humorous"],
                 "profile_text": ["short and kind", "stiff and funny"],
+                "system_text": [None, None],
             }
         ),
     )
@@ -104,6 +105,7 @@ def commit_chain(warehouse: Warehouse) -> dict[str, Manifest]:
                 "finish_reason": ["stop"] * 4,
                 "request_key": ids,
                 "response_model": ["simulated-responder"] * 4,
+                "toward_persona_id": pa.nulls(4),
             }
         ),
     )

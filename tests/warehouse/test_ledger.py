@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.postgres import fresh_database, postgres_server
 from warehouse.ledger import Ledger, open_ledger
 from warehouse.ledger_errors import LedgerCorrupt, LedgerError, LedgerLocked, LedgerUnusable
 from warehouse.ledger_recover import recover
@@ -45,16 +47,43 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "calls.sqlite"
 
 
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, path: Path) -> str:
+    """Where a ledger is, in either kind of database."""
+    if request.param == "sqlite":
+        return str(path)
+    return fresh_database(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
+def ledger(place: str) -> Iterator[Ledger]:
+    with open_ledger(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file_ledger(path: Path) -> Iterator[Ledger]:
     with open_ledger(path) as opened:
         yield opened
 
 
-def test_what_goes_in_comes_out_byte_for_byte(ledger: Ledger, path: Path) -> None:
+def execute(place: str, sql: str) -> None:
+    engine = sa.create_engine(place if "://" in place else f"sqlite:///{place}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(sql)
+    engine.dispose()
+
+
+def test_what_goes_in_comes_out_byte_for_byte(ledger: Ledger, place: str) -> None:
     rows = [bought("a", b"\xff\x00 raw"), bought("b", b"", cost_usd=None, prompt_tokens=None)]
     assert ledger.record(replies=rows).result() == {}
-    for opened in (ledger, open_ledger(path)):
+    for opened in (ledger, open_ledger(place)):
         found = opened.lookup([row.request_key for row in rows] + ["absent"])
         assert set(found) == {row.request_key for row in rows}
         for row in rows:
@@ -76,10 +105,10 @@ def test_the_first_reply_of_a_key_stays_and_later_buyers_are_told(ledger: Ledger
     assert ledger.totals().calls == 2
 
 
-def test_a_future_is_done_only_after_the_commit(ledger: Ledger, path: Path) -> None:
+def test_a_future_is_done_only_after_the_commit(file_ledger: Ledger, path: Path) -> None:
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    done = ledger.record(replies=[bought("a")])
+    done = file_ledger.record(replies=[bought("a")])
     assert not done.done()
     with pytest.raises(TimeoutError):
         done.result(0.2)
@@ -137,7 +166,7 @@ def test_many_threads_write_at_once(ledger: Ledger) -> None:
     assert ledger.totals().calls == 6 * 20 + 1
 
 
-def test_two_processes_share_a_ledger(ledger: Ledger, path: Path) -> None:
+def test_two_processes_share_a_ledger(ledger: Ledger, place: str) -> None:
     code = (
         "import sys; from warehouse.ledger import open_ledger\n"
         "from tests.warehouse.test_ledger import bought\n"
@@ -145,7 +174,7 @@ def test_two_processes_share_a_ledger(ledger: Ledger, path: Path) -> None:
         "    for i in range(50): ledger.record(replies=[bought(f'child {i}')]).result()\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
+        [sys.executable, "-c", code, place],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": "."},
     )
@@ -203,12 +232,11 @@ def test_damaged_pages_are_told_by_the_check(path: Path) -> None:
         ledger.check()
 
 
-def test_a_damaged_reply_is_told_with_its_key(ledger: Ledger, path: Path) -> None:
+def test_a_damaged_reply_is_told_with_its_key(ledger: Ledger, place: str) -> None:
     row = bought("a")
     ledger.record(replies=[row]).result()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE calls SET reply_zlib = x'00112233'")
-    connection.close()
+    value = "x'00112233'" if "://" not in place else r"'\x00112233'"
+    execute(place, f"UPDATE calls SET reply_zlib = {value}")
     reply = ledger.lookup([row.request_key])[row.request_key]
     with pytest.raises(LedgerCorrupt, match=row.request_key[:12]):
         _ = reply.body
@@ -317,3 +345,84 @@ def test_a_file_that_never_was_a_ledger_cannot_be_recovered(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(LedgerCorrupt, match="nothing can be recovered"):
         recover(path, path.with_name("new.sqlite"))
+
+
+def test_a_password_of_a_server_that_refuses_is_not_shown(place: str) -> None:
+    if "://" not in place:
+        pytest.skip("a file has no password")
+    url = sa.make_url(place).set(password="hidden-word", database="no_such_database")
+    with pytest.raises(LedgerError, match="no_such_database") as caught:
+        open_ledger(url.render_as_string(hide_password=False))
+    assert "hidden-word" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_locked_for_longer_than_asked_is_one_line(place: str) -> None:
+    if "://" not in place:
+        pytest.skip("the file's lock has its own test")
+    with open_ledger(place, busy_timeout_s=0.3) as ledger:
+        engine = sa.create_engine(place)
+        with engine.begin() as other:
+            other.exec_driver_sql("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(LedgerLocked):
+                ledger.record(replies=[bought("a")]).result()
+        engine.dispose()
+        ledger.record(replies=[bought("a")]).result()
+
+
+def test_a_claim_is_granted_once_and_to_its_owner_again(ledger: Ledger, place: str) -> None:
+    row = bought("a")
+    key = row.request_key
+
+    def attempt() -> list[AttemptRow]:
+        return [AttemptRow(ledger.new_attempt_id(), key, NOW)]
+
+    mine, yours = ledger.new_owner(), ledger.new_owner()
+    assert ledger.claim(attempt(), mine).result().granted == {key}
+    assert ledger.claim(attempt(), mine).result().granted == {key}
+    with open_ledger(place) as other:
+        assert other.claim(attempt(), other.new_owner()).result().taken == {key}
+        assert other.standing([key]) == ({}, {key})
+    assert ledger.claim(attempt(), yours).result().taken == {key}
+    assert ledger.totals().attempts == 2
+    ledger.record(replies=[row], ended=[(key, mine)]).result()
+    claims = ledger.claim(attempt(), yours).result()
+    assert (claims.granted, claims.taken) == (frozenset(), frozenset())
+    assert claims.held[key].body == row.reply
+    assert ledger.standing([key]).held[key].body == row.reply
+    assert ledger.totals().attempts == 2
+
+
+def test_a_claim_ends_with_its_ledger_or_when_it_is_given_back(place: str) -> None:
+    def ask(ledger: Ledger, key: str) -> frozenset[str]:
+        row = AttemptRow(ledger.new_attempt_id(), key, NOW)
+        return ledger.claim([row], ledger.new_owner()).result().granted
+
+    with open_ledger(place) as second:
+        with open_ledger(place) as first:
+            owner = first.new_owner()
+            rows = [AttemptRow(first.new_attempt_id(), key, NOW) for key in ("k", "l")]
+            assert first.claim(rows, owner).result().granted == {"k", "l"}
+            assert ask(second, "k") == frozenset()
+            first.record(ended=[("k", owner)]).result()
+            assert ask(second, "k") == {"k"}
+            assert ask(second, "l") == frozenset()
+        assert ask(second, "l") == {"l"}
+
+
+def test_an_expired_claim_of_an_unknown_place_is_free(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.ledger.new_owner", lambda: "elsewhere/1/1/x")
+    monkeypatch.setattr(Ledger, "_renew", lambda self: None)
+    first = open_ledger(place, lease_s=0.5)
+    second = open_ledger(place)
+    first.claim([AttemptRow(1, "k", NOW)], "elsewhere/1/1/x").result()
+    assert second.standing(["k"]).taken == {"k"}
+    time.sleep(0.7)
+    assert second.standing(["k"]) == ({}, frozenset())
+    assert second.claim([AttemptRow(2, "k", NOW)], "elsewhere/2/2/y").result().granted == {"k"}
+    # The first no longer owns it, so that its end does not end the second's claim.
+    first.close()
+    assert second.standing(["k"]).taken == {"k"}
+    second.close()

@@ -7,12 +7,21 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from typing import Any
 
 from prompts.traits import TRAITS
 from tasks._llm.simulator.errors import SettingsInvalid
+from tasks._llm.simulator.options import (
+    BatchOptions,
+    FaultOptions,
+    QuirkOptions,
+    check_integer,
+    check_number,
+    options_from,
+    setting_invalid,
+)
 
 # Everything that words an answer or a verdict. A change in any of them changes the fingerprint,
 # and with it the endpoint's name in every request key.
@@ -28,8 +37,23 @@ _ANSWER_SOURCES = (
     "style.py",
     "topics.py",
 )
-_NOT_ANSWER_CHANGING = ("latency_s", "api_key")
+# Quirks change answers where there are any; see `fingerprint`.
+_NOT_ANSWER_CHANGING = (
+    "latency_s",
+    "api_key",
+    "requests_per_s",
+    "burst_requests",
+    "is_counting",
+    "faults",
+    "batch",
+    "quirks",
+)
 _MAX_LATENCY_S = 600.0
+_OPTIONS: Mapping[str, type] = {
+    "faults": FaultOptions,
+    "batch": BatchOptions,
+    "quirks": QuirkOptions,
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,13 @@ class SimulatorSettings:
         common_taste: Weight of the taste that all personas share (≥ 0).
         latency_s: Seconds that a reply is held back; changes no answer.
         api_key: The key a client must send; empty accepts any. Changes no answer.
+        requests_per_s: Rate limit that is enforced; 0 for none. Changes no answer.
+        burst_requests: Requests allowed at once under that limit; 0 for one second's worth.
+        is_counting: Whether requests are counted for ``GET /simulator/served``; always so with
+            faults, which need the counts. Off, a server keeps nothing between requests.
+        faults: Faults on purpose; a mapping will do. Changes no answer.
+        batch: How the Batches endpoint behaves; a mapping will do. Changes no answer.
+        quirks: What is passed over without a word; a mapping will do.
 
     Raises:
         SettingsInvalid: If a value has the wrong type or is out of range.
@@ -63,26 +94,29 @@ class SimulatorSettings:
     common_taste: float = 0.3
     latency_s: float = 0.0
     api_key: str = ""
+    requests_per_s: float = 0.0
+    burst_requests: int = 0
+    is_counting: bool = False
+    faults: FaultOptions = field(default_factory=FaultOptions)
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    quirks: QuirkOptions = field(default_factory=QuirkOptions)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
-            raise _invalid("seed", self.seed, "an integer")
-        self._check_number("noise_scale", 0.0, math.inf)
-        self._check_number("position_bias_logit", -math.inf, math.inf)
-        self._check_number("sloppy_rate", 0.0, 1.0)
-        self._check_number("off_menu_rate", 0.0, 1.0)
-        self._check_number("common_taste", 0.0, math.inf)
-        self._check_number("latency_s", 0.0, _MAX_LATENCY_S)
+        check_integer(self, "seed", None)
+        check_number(self, "noise_scale", 0.0, math.inf)
+        check_number(self, "position_bias_logit", -math.inf, math.inf)
+        check_number(self, "sloppy_rate", 0.0, 1.0)
+        check_number(self, "off_menu_rate", 0.0, 1.0)
+        check_number(self, "common_taste", 0.0, math.inf)
+        check_number(self, "latency_s", 0.0, _MAX_LATENCY_S)
+        check_number(self, "requests_per_s", 0.0, math.inf)
+        check_integer(self, "burst_requests", 0)
+        if not isinstance(self.is_counting, bool):
+            raise setting_invalid("is_counting", self.is_counting, "true or false")
         if not isinstance(self.api_key, str):
-            raise _invalid("api_key", "a value that is not text", "a text, empty for no check")
-
-    def _check_number(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not low <= value <= high:
-            raise _invalid(name, value, _range_text(low, high))
-        # 1 and 1.0 are one setting: they must give one fingerprint.
-        object.__setattr__(self, name, float(value))
+            raise setting_invalid("api_key", "a value that is not text", "a text, empty for none")
+        for name, kind in _OPTIONS.items():
+            object.__setattr__(self, name, options_from(kind, name, getattr(self, name)))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "SimulatorSettings":
@@ -91,7 +125,7 @@ class SimulatorSettings:
         Raises:
             SettingsInvalid: If a name is unknown or a value is not allowed.
         """
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise SettingsInvalid(
@@ -129,28 +163,16 @@ class SimulatorSettings:
         """Return 12 hex digits that change whenever an answer could.
 
         It is a SHA-256 over the settings that change answers, the names of the traits and the
-        bytes of the files that make answers; latency and key stay out.
+        bytes of the files that make answers. Latency, key, limits, faults and batches stay out.
         """
         answer_settings = {
             name: value for name, value in asdict(self).items() if name not in _NOT_ANSWER_CHANGING
         }
+        if self.quirks != QuirkOptions():
+            answer_settings["quirks"] = asdict(self.quirks)
         header = json.dumps([answer_settings, list(TRAITS)], sort_keys=True)
         digest = hashlib.sha256(header.encode())
         package = resources.files("tasks._llm.simulator")
         for name in _ANSWER_SOURCES:
             digest.update(hashlib.sha256((package / name).read_bytes()).digest())
         return digest.hexdigest()[:12]
-
-
-def _invalid(name: str, found: object, expected: str) -> SettingsInvalid:
-    return SettingsInvalid(
-        f"simulator setting {name}: found {found!r}, expected {expected}; correct the value"
-    )
-
-
-def _range_text(low: float, high: float) -> str:
-    if math.isinf(low):
-        return "a finite number"
-    if math.isinf(high):
-        return f"a number of at least {low:g}"
-    return f"a number from {low:g} to {high:g}"

@@ -278,11 +278,13 @@ def _token(piece: str, probability: float) -> dict[str, Any]:
     }
 
 
-def model_card(model: str) -> dict[str, Any]:
+def model_card(model: str, shutdown_date: str = "") -> dict[str, Any]:
     """Return one entry of the list of models."""
-    return {"id": model, "object": "model", "created": CREATED, "owned_by": "simulation"}
+    card = {"id": model, "object": "model", "created": CREATED, "owned_by": "simulation"}
+    return {**card, "shutdown_date": shutdown_date} if shutdown_date else card
 
 
-def model_list_body() -> bytes:
+def model_list_body(shutdown_date: str = "") -> bytes:
     """Return the JSON of the list of models."""
-    return json.dumps({"object": "list", "data": [model_card(model) for model in MODELS]}).encode()
+    cards = [model_card(model, shutdown_date) for model in MODELS]
+    return json.dumps({"object": "list", "data": cards}).encode()

@@ -9,10 +9,11 @@ import pytest
 from tasks._llm.engine import CompletionEngine
 from tasks._llm.prices import load_prices
 from tasks._llm.types import Endpoint, EngineSettings, Secret
+from tests.postgres import fresh_database, postgres_server
 from tests.tasks.llm.fake_server import PLANTED_KEY, FakeServer
 from warehouse.ledger import Ledger, open_ledger
 
-FAST = {"backoff_s": 0.001, "backoff_cap_s": 0.02, "timeout_s": 5.0, "drain_s": 5.0}
+FAST: dict[str, Any] = {"backoff_s": 0.001, "backoff_cap_s": 0.02, "timeout_s": 5.0, "drain_s": 5.0}
 
 
 @pytest.fixture
@@ -20,6 +21,20 @@ def server() -> Iterator[FakeServer]:
     fake = FakeServer()
     yield fake
     fake.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where two processes share a ledger, in either kind of database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "shared.sqlite")
+    return fresh_database(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +21,8 @@ class Reply(NamedTuple):
     body: bytes = b""
     headers: dict[str, str] = {}  # noqa: RUF012
     latency_s: float = 0.0
-    # "" whole, "drop" before the first byte, "half" after half the body, "drip" never ends
+    # "" whole, "drop" before the first byte, "half" after half the body, "drip" never ends,
+    # "reset" answers with a TCP reset
     trick: str = ""
 
 
@@ -75,6 +78,10 @@ class FakeServer:
         self._ready.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -95,7 +102,10 @@ class FakeServer:
 
     async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         assert request.transport is not None
-        if reply.trick == "drop":
+        if reply.trick == "reset":
+            raw = request.transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if reply.trick in ("drop", "reset"):
             request.transport.abort()
             return web.Response()
         if reply.trick in ("half", "drip"):

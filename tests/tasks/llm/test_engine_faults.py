@@ -1,7 +1,9 @@
 import socket
 import sqlite3
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,12 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
         (Reply(200, b"<html>gateway</html>", {"content-type": "text/html"}), "not_json"),
         (Reply(200, completion(choices=[])), "no_choices"),
         (Reply(trick="drop"), "connection_lost"),
+        (Reply(trick="reset"), "connection_lost"),
+        (Reply(200, b"\x00\x1b[2J\x07" * 50), "not_json"),
+        (Reply(200, b"\xff\xfe\xfa" * 50), "not_json"),
+        (Reply(200, b""), "not_json"),
+        (Reply(200, b'{"error": {"message": "upstream"}}'), "no_choices"),
+        (Reply(529, b"overloaded"), "server_error"),
         (Reply(200, completion(), trick="half"), "connection_lost"),
         (Reply(200, completion(), trick="drip"), "timeout"),
         (Reply(200, completion(), latency_s=3.0), "timeout"),
@@ -268,3 +276,93 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     assert replies[0].text == "you sent [secret]"
     for text in (told, repr(replies), caplog.text, kept.decode(), raw.decode("latin-1")):
         assert PLANTED_KEY not in text
+
+
+def test_a_reply_of_50_mb_is_kept_whole_and_shown_short(
+    make_engine: MakeEngine, server: FakeServer, ledger: Ledger
+) -> None:
+    large = completion("\x1b[2J" + "x" * 50_000_000)
+    server.script = lambda body, n: Reply(body=large)
+    [reply] = make_engine(timeout_s=60.0).complete([ask("x")])
+    assert reply.body == large
+    assert reply.text is not None
+    assert len(reply.text) > 50_000_000
+    assert ledger.lookup([reply.key])[reply.key].body == large
+
+
+def test_an_error_of_50_mb_is_one_short_line(make_engine: MakeEngine, server: FakeServer) -> None:
+    server.script = lambda body, n: Reply(400, b"<b>\x1b[31m\xff" + b"y" * 50_000_000)
+    with pytest.raises(CallFailed) as caught:
+        make_engine(timeout_s=60.0).complete([ask("x")])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+def test_odd_bytes_in_an_answer_are_read_and_kept_as_they_came(
+    make_engine: MakeEngine, server: FakeServer
+) -> None:
+    odd = completion("VERDICT: 1").replace(b"VERDICT", b"\xff\x07VERDICT")
+    server.script = lambda body, n: Reply(body=odd)
+    [reply] = make_engine().complete([ask("x")])
+    assert reply.text == "\ufffd\x07VERDICT: 1"
+    assert reply.body == odd
+
+
+def test_a_run_stops_when_its_retries_are_used_up(
+    make_engine: MakeEngine, server: FakeServer, ledger: Ledger
+) -> None:
+    server.script = lambda body, n: Reply(500, b"no") if n < 2 else Reply(body=completion())
+    with pytest.raises(CallFailed, match="Retry budget of the run") as caught:
+        make_engine(run_retries=20, run_retry_share=0.1).complete([ask(str(i)) for i in range(200)])
+    assert str(caught.value).isprintable()
+    assert "server_error" in str(caught.value)
+    totals = ledger.totals()
+    assert 20 < totals.attempts < 200
+    assert totals.unanswered_attempts == 0
+
+
+def test_a_fifth_of_faults_is_borne_and_every_key_is_answered_once(
+    make_engine: MakeEngine, server: FakeServer, ledger: Ledger
+) -> None:
+    faults = [
+        Reply(429, b"", {"retry-after-ms": "5"}),
+        Reply(500, b"oops"),
+        Reply(trick="reset"),
+        Reply(200, b"<html>"),
+        Reply(200, completion(), trick="half"),
+    ]
+
+    def script(body: dict[str, Any], n: int) -> Reply:
+        draw = hash((body["messages"][-1]["content"], n, 7)) % 25
+        text = body["messages"][-1]["content"]
+        return faults[draw] if draw < 5 else Reply(body=completion(text))
+
+    server.script = script
+    texts = [str(i) for i in range(400)]
+    replies = make_engine().complete([ask(text) for text in texts])
+    assert [reply.text for reply in replies] == texts
+    assert ledger.totals().calls == 400
+    assert ledger.totals().unanswered_attempts == 0
+
+
+def test_a_server_with_a_limit_is_used_nearly_fully(
+    make_engine: MakeEngine, server: FakeServer, ledger: Ledger
+) -> None:
+    """The whole engine; the exact bounds are measured by benchmarks/engine.py."""
+    stamps: deque[float] = deque()
+
+    def script(body: dict[str, Any], n: int) -> Reply:
+        now_s = server._loop.time()
+        while stamps and now_s - stamps[0] >= 1.0:
+            stamps.popleft()
+        if len(stamps) >= 40:
+            return Reply(429, error_body("slow down"))
+        stamps.append(now_s)
+        return Reply(body=completion())
+
+    server.script = script
+    start_s = time.monotonic()
+    make_engine(backoff_s=0.5, max_in_flight=32).complete([ask(str(i)) for i in range(400)])
+    goodput = 400 / (time.monotonic() - start_s)
+    assert goodput > 0.5 * 40
+    assert ledger.totals().attempts - 400 < 0.3 * 400

@@ -83,7 +83,11 @@ def test_every_file_that_makes_answers_is_in_the_fingerprint() -> None:
     not_answers = {
         "__init__.py",
         "__main__.py",
+        "batches.py",
         "errors.py",
+        "faults.py",
+        "limits.py",
+        "options.py",
         "process.py",
         "server.py",
         "settings.py",

@@ -9,7 +9,7 @@ from prompts.catalog import load_template
 from tasks._llm.prices import load_prices
 from tasks._stages import figures
 from tasks._stages.configs import stage_configs
-from tasks._stages.estimates import expected, priced, prompt_tokens
+from tasks._stages.estimates import attributes_extent, expected, priced, prompt_tokens
 from tasks._stages.report import _environment, describe_page
 from tasks.config import AttributesConfig
 
@@ -64,7 +64,7 @@ def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
     configs = stage_configs(config)
     prices = load_prices(None)
     costs = {
-        stage: expected(stage, configs[stage], config, prices)
+        stage: expected(stage, configs[stage], config, attributes_extent(config), prices)
         for stage in ("respond", "judge", "pool", "win")
     }
     assert costs["judge"].calls == 84 * 100 * 2

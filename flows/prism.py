@@ -1,0 +1,63 @@
+"""The augmented PRISM data set, from survey to report, as cached, restartable stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.shards import run_shards
+from tasks.assemble import ASSEMBLE, SPLIT
+from tasks.chain import Chain
+from tasks.config import PrismConfig
+from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.judge import DESIGN, JUDGE
+from tasks.personalize import POOL, SELECT
+from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
+from tasks.summary import summarize
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+
+
+@flow(name="prism", persist_result=False)
+def prism(config: PrismConfig) -> dict[str, Any]:
+    """Regenerates PRISM's augmented preference matrix, trains base rewards and measures them.
+
+    Users are PRISM's participants, known by what they told in a survey. Prompts are what they
+    opened conversations with, where opinions may divide. Each prompt's pair is a response that a
+    participant got, against a revision of it written for a random participant. Only some users
+    judge each pair, so most of the matrix stays unknown. From there on all is as in `attributes`.
+
+    The verdicts are a judge's who plays the participants, not the participants' own.
+
+    Args:
+        config: See `tasks.config.PrismConfig`. ``ingest.prism`` has no default: PRISM is not part
+            of this package. By default every prompt is kept and nobody rates them.
+
+    Returns:
+        The summary that ``pref run prism --json`` prints.
+    """
+    with Chain("prism", config, run_shards) as chain:
+        # The prompts: participants and conversations, filters, a rating of controversy.
+        chain.step(PRISM)
+        chain.step(SIFT)
+        chain.calls(RATE)
+        chain.step(CHOOSE)
+        # The matrix: a response against its revision, judged by some users in both orders.
+        chain.calls(REVISE)
+        chain.step(DESIGN)
+        chain.calls(JUDGE)
+        chain.step(ASSEMBLE)
+        chain.step(SPLIT)
+        # The model: base rewards from seen users, then a few questions to each new one.
+        chain.step(ENCODE)
+        chain.step(FIT)
+        chain.step(ADAPT)
+        chain.step(AUC)
+        # The proof: a response chosen for each new user against the base response.
+        chain.calls(POOL)
+        chain.step(ENCODE_POOL)
+        chain.step(SELECT)
+        chain.calls(WIN)
+        chain.step(WIN_RATES)
+        chain.step(REPORT)
+    return summarize(config, chain)

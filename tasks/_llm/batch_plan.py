@@ -1,0 +1,115 @@
+"""How calls are cut into files, and what may still be spent on them.
+
+It sends nothing and stores nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tasks._llm.batch_store import NewLine
+from tasks._llm.batch_types import BatchSettings
+from tasks._llm.errors import BudgetReached, PriceUnknown, RequestInvalid
+from tasks._llm.prices import PriceTable
+from tasks._llm.types import CallRequest
+
+# Role, separators and the like cost a few tokens a message that no text shows.
+_TOKENS_PER_MESSAGE = 16
+
+
+def groups_of(
+    lines: Iterable[tuple[str, str, int]], max_lines: int, max_bytes: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Cuts lines into files: one model each, and neither too many lines nor too many bytes.
+
+    Args:
+        lines: (model, key, bytes), sorted by model.
+        max_lines: Lines in a file.
+        max_bytes: Size of a file.
+
+    Yields:
+        (model, keys) of each file.
+    """
+    keys: list[str] = []
+    size, current = 0, ""
+    for model, key, n_bytes in lines:
+        if keys and (model != current or len(keys) == max_lines or size + n_bytes > max_bytes):
+            yield current, keys
+            keys, size = [], 0
+        current = model
+        keys.append(key)
+        size += n_bytes
+    if keys:
+        yield current, keys
+
+
+class Caps:
+    """Hard caps of one buyer, over calls that are new; what is out already is spent already.
+
+    Each call counts with the most it can cost, since a batch that is sent cannot be stopped at a
+    sum: a cap in batch mode is therefore reached earlier than the bill is.
+    """
+
+    def __init__(self, settings: BatchSettings, prices: PriceTable) -> None:
+        self._settings = settings
+        self._prices = prices
+        self._calls = 0
+        self._spent_usd = 0.0
+
+    def admit(self, request: CallRequest) -> bytes:
+        """Takes one call below the caps.
+
+        Returns:
+            Its body.
+
+        Raises:
+            BudgetReached: it does not fit.
+            PriceUnknown: there is a cap of money, and the model has no price.
+        """
+        body = request.body()
+        cap = self._settings.max_calls
+        if cap is not None and self._calls >= cap:
+            raise BudgetReached(
+                f"Cap of {cap} calls: all are used and more are wanted; finished calls are kept; "
+                "raise the cap and run again to go on"
+            )
+        worst_usd = self._worst_case_usd(request, body)
+        cap_usd = self._settings.max_cost_usd
+        if cap_usd is not None and self._spent_usd + worst_usd > cap_usd:
+            raise BudgetReached(
+                f"Cap of US$ {cap_usd:g}: the calls sent may cost US$ {self._spent_usd:.4f} and "
+                f"the next one US$ {worst_usd:.4f}; finished calls are kept; raise the cap and "
+                "run again"
+            )
+        self._calls += 1
+        self._spent_usd += worst_usd
+        return body
+
+    def check_sizes(self, lines: Sequence[NewLine]) -> None:
+        """Refuses a call that fits into no file.
+
+        Raises:
+            RequestInvalid: a line is longer than a file may be.
+        """
+        for line in lines:
+            if line.n_bytes > self._settings.max_bytes:
+                raise RequestInvalid(
+                    f"Call {line.request_key[:12]}: its line has {line.n_bytes} bytes; expected "
+                    f"at most {self._settings.max_bytes}, the size of a batch file; shorten it"
+                )
+
+    def _worst_case_usd(self, request: CallRequest, body: bytes) -> float:
+        if self._settings.max_cost_usd is None:
+            return 0.0
+        price = self._prices.lookup(request.model)
+        if price is None:
+            raise PriceUnknown(
+                f"Cap of US$ {self._settings.max_cost_usd:g}: it cannot be kept. "
+                + self._prices.how_to_add(request.model)
+            )
+        limits = [
+            limit
+            for name in ("max_tokens", "max_completion_tokens")
+            if isinstance(limit := request.sampling.get(name), int)
+        ]
+        n_completion = max(limits, default=self._settings.assumed_completion_tokens)
+        n_prompt = len(body) + _TOKENS_PER_MESSAGE * len(request.messages)
+        return price.cost_usd(n_prompt, n_completion, is_batch=True) or 0.0

@@ -36,6 +36,7 @@ class Display:
         self._done_before = 0
         self._done = 0
         self._reported = 0.0
+        self._told = -1
         self._stage = ""
         self._total = 0
 
@@ -74,8 +75,9 @@ class Display:
             done = progress.done - self._done_before
             counts = f"{done:,} of {self._total:,}  {rate}"
             self._progress.update(self._bar, completed=done, counts=counts)
-        if not self._console.is_terminal and time.monotonic() - self._reported > 10:
-            self._reported = time.monotonic()
+        is_due = time.monotonic() - self._reported > (10 if progress.done != self._told else 600)
+        if not self._console.is_terminal and is_due:
+            self._reported, self._told = time.monotonic(), progress.done
             done = progress.done - self._done_before
             self._console.print(f"  {self._stage:<12} {done:,} calls  {rate}", highlight=False)
 
@@ -148,7 +150,8 @@ def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("model")
-    for name in ("calls", "in hand", "tokens in", "tokens out", "US$"):
+    has_hours = any(cost.hours_high is not None for cost in costs)
+    for name in ("calls", "in hand", "tokens in", "tokens out", "US$", *["hours"] * has_hours):
         table.add_column(name, justify="right")
     for cost in costs:
         table.add_row(
@@ -159,14 +162,31 @@ def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
             _range(cost.prompt_tokens_low, cost.prompt_tokens_high, "{:,.0f}"),
             _range(cost.completion_tokens_low, cost.completion_tokens_high, "{:,.0f}"),
             _range(cost.cost_low_usd, cost.cost_high_usd, "{:,.2f}"),
+            *[_range(cost.hours_low or 0.0, cost.hours_high or 0.0, "{:,.1f}")] * has_hours,
         )
     low, high = _sum(one.cost_low_usd for one in costs), _sum(one.cost_high_usd for one in costs)
     calls = f"{sum(one.calls for one in costs):,}"
-    table.add_row("total", "", calls, "", "", "", _range(low, high, "{:,.2f}"))
+    longest = sum(one.hours_high or 0.0 for one in costs)
+    shortest = sum(one.hours_low or 0.0 for one in costs)
+    table.add_row(
+        "total",
+        "",
+        calls,
+        "",
+        "",
+        "",
+        _range(low, high, "{:,.2f}"),
+        *[_range(shortest, longest, "{:,.1f}")] * has_hours,
+    )
     console.print(table)
     console.print(
         f"endpoint {endpoint}; list prices of {as_of}. Tokens are estimated: characters / 4, and"
-        " replies of usual (low) to greatest (high) length. ~: texts not known yet.",
+        " replies of usual (low) to greatest (high) length. ~: texts not known yet."
+        + (
+            " Hours: what the rate limits given allow; a batch takes up to a day."
+            if has_hours
+            else " For hours, give --set calls.requests_per_min=… and calls.tokens_per_min=…"
+        ),
         highlight=False,
     )
 

@@ -22,6 +22,9 @@ app.add_typer(run_app, name="run")
 plan_app = typer.Typer(no_args_is_help=True, help="Say what a run would cost, before any call.")
 app.add_typer(plan_app, name="plan")
 
+batch_app = typer.Typer(no_args_is_help=True, help="Look after batches of --mode batch.")
+app.add_typer(batch_app, name="batch")
+
 WarehouseOption = Annotated[
     str | None,
     typer.Option("--warehouse", "-w", help="Folder of the data.", envvar="PREF_WAREHOUSE"),
@@ -46,6 +49,10 @@ PrismOption = Annotated[
 PrismProfileOption = Annotated[
     str, typer.Option(help="A shipped profile (quickstart-prism, paper-prism) or a TOML file.")
 ]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(help="sync, or batch: the provider's Batches endpoint, cheaper and hours later."),
+]
 MaxCallsOption = Annotated[
     int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
 ]
@@ -66,6 +73,7 @@ def run_attributes(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
+    mode: ModeOption = None,
     max_calls: MaxCallsOption = None,
     max_cost_usd: MaxCostOption = None,
     set_: SetOption = None,
@@ -73,7 +81,7 @@ def run_attributes(
 ) -> None:
     """Regenerate the Attributes matrix, train on it, adapt new users, measure, report."""
     options = {
-        **_options(warehouse, llm_base_url, judge_model, responder_model),
+        **_options(warehouse, llm_base_url, judge_model, responder_model, mode),
         "ingest.prompts": prompts,
         "calls.max_calls": max_calls,
         "calls.max_cost_usd": max_cost_usd,
@@ -89,6 +97,7 @@ def run_prism(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
+    mode: ModeOption = None,
     max_calls: MaxCallsOption = None,
     max_cost_usd: MaxCostOption = None,
     set_: SetOption = None,
@@ -96,7 +105,7 @@ def run_prism(
 ) -> None:
     """Regenerate the augmented PRISM matrix, train on it, adapt new users, measure, report."""
     options = {
-        **_options(warehouse, llm_base_url, judge_model, responder_model),
+        **_options(warehouse, llm_base_url, judge_model, responder_model, mode),
         "ingest.prism": prism,
         "calls.max_calls": max_calls,
         "calls.max_cost_usd": max_cost_usd,
@@ -112,11 +121,12 @@ def plan_attributes(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
+    mode: ModeOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what `run attributes` would still buy: calls, tokens, money. Makes no call."""
-    options = _options(warehouse, llm_base_url, judge_model, responder_model)
+    options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prompts"] = prompts
     _plan(_config("attributes", profile, options, set_), as_json=as_json)
 
@@ -129,11 +139,12 @@ def plan_prism(
     llm_base_url: BaseUrlOption = None,
     judge_model: JudgeOption = None,
     responder_model: ResponderOption = None,
+    mode: ModeOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what `run prism` would still buy, and what its design can teach. Makes no call."""
-    options = _options(warehouse, llm_base_url, judge_model, responder_model)
+    options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prism"] = prism
     _plan(_config("prism", profile, options, set_), as_json=as_json)
 
@@ -159,12 +170,14 @@ def _options(
     base_url: str | None,
     judge_model: str | None,
     responder_model: str | None,
+    mode: str | None,
 ) -> dict[str, Any]:
     return {
         "warehouse": warehouse,
         "llm.base_url": base_url,
         "llm.judge_model": judge_model,
         "llm.responder_model": responder_model,
+        "calls.mode": mode,
     }
 
 
@@ -328,6 +341,76 @@ def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> Non
         sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
     if findings:
         raise typer.Exit(1)
+
+
+@batch_app.command("list")
+def batch_list(
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    open_: Annotated[bool, typer.Option("--open", help="Only batches that are not done.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List batches: status, calls, answered, failed. Asks the endpoint about open ones."""
+    from tasks.batch_desk import BatchDesk, as_row
+
+    with BatchDesk(_open(warehouse), llm_base_url) as desk:
+        _show([as_row(one) for one in desk.list(is_open=open_)], as_json=as_json)
+
+
+@batch_app.command("collect")
+def batch_collect(
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    prices: Annotated[str | None, typer.Option(help="A price table of your own (TOML).")] = None,
+) -> None:
+    """Store what ended batches have brought. Sends nothing; a run with --mode batch does it too."""
+    from tasks.batch_desk import BatchDesk
+
+    with BatchDesk(_open(warehouse), llm_base_url, prices) as desk:
+        n_replies, cost_usd = desk.collect()
+    sys.stdout.write(f"{n_replies:,} replies collected, US$ {cost_usd:.2f}\n")
+
+
+@batch_app.command("cancel")
+def batch_cancel(
+    batch: Annotated[str, typer.Argument(help="As `pref batch list` shows it.")],
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+) -> None:
+    """Cancel a batch at its endpoint. What it has finished is kept, by the next collect or run."""
+    from tasks.batch_desk import BatchDesk
+
+    with BatchDesk(_open(warehouse), llm_base_url) as desk:
+        sys.stdout.write(f"{_printable(batch)}: {desk.cancel(batch)}\n")
+
+
+@batch_app.command("forget")
+def batch_forget(
+    batch: Annotated[str, typer.Argument(help="As `pref batch list` shows it.")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Give a batch up: its replies are lost and its calls may be bought again."""
+    from tasks.batch_desk import BatchDesk
+
+    with BatchDesk(_open(warehouse)) as desk:
+        n_calls = desk.forget(batch)
+    sys.stdout.write(f"{_printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
+
+
+@app.command()
+def probe(
+    url: Annotated[str, typer.Argument(help="An OpenAI-compatible endpoint.")],
+    model: Annotated[str, typer.Option(help="Model to ask for.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what an endpoint honors, refuses or silently ignores, from about a dozen small calls."""
+    from tasks.probing import probe_endpoint
+
+    result = probe_endpoint(url, model)
+    if as_json:
+        sys.stdout.write(json.dumps(result.as_json(), indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(result.lines()) + "\n")
 
 
 @app.command()

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tasks.batches import buy_batches
 from tasks.evaluate import win_shard
 from tasks.judge import judge_shard
 from tasks.personalize import pool_shard
@@ -46,6 +47,8 @@ def run_shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
     Returns:
         Calls, tokens and money of this run.
     """
+    if calls.settings.mode == "batch":
+        buy_batches(plan, calls)
     shard = SHARDS[plan.stage]
     futures: list[PrefectFuture[dict[str, Any]]] = [
         shard.submit(plan, calls, index) for index in range(n_shards)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prompts.verdict import Unparsed, Verdict
+from tasks._llm.replies import SoftVerdict
 
 Order = Literal["ab", "ba"]
 ORDERS: tuple[Order, Order] = ("ab", "ba")
@@ -23,12 +24,20 @@ POSITION = {"1": "first", "2": "second"}
 
 
 class Reading(NamedTuple):
-    """A judge's reply, read: which position won, and what that says of A."""
+    """A judge's reply, read: which position won, and what that says of A.
+
+    ``prob_origin`` says where the probability comes from: the verdict itself (1 or 0), the log
+    probabilities of its token, or a range of them (``a_low_prob`` to ``a_high_prob``), of which
+    it is the middle; the range is null where there is none.
+    """
 
     verdict: str | None
     is_exact_form: bool
     unparsed_reason: str | None
     prefers_a_prob: float | None
+    prob_origin: str | None
+    a_low_prob: float | None
+    a_high_prob: float | None
 
 
 def presented(text_a: str, text_b: str, order: Order) -> dict[str, str]:
@@ -37,15 +46,34 @@ def presented(text_a: str, text_b: str, order: Order) -> dict[str, str]:
     return {"response_1": first, "response_2": second}
 
 
-def read_verdict(parsed: Verdict | Unparsed, order: Order) -> Reading:
-    """What a parsed verdict says of A, given what was shown first."""
+def read_verdict(
+    parsed: Verdict | Unparsed, order: Order, soft: SoftVerdict | None = None
+) -> Reading:
+    """What a parsed verdict says of A, given what was shown first.
+
+    Args:
+        parsed: The verdict in the reply's text.
+        order: What was shown first.
+        soft: How likely the first option was, where the reply tells and it was asked for.
+    """
     if isinstance(parsed, Unparsed):
-        return Reading(None, False, parsed.reason, None)
+        return unparsed(parsed.reason)
     position = POSITION[parsed.option]
     a_is_first = order == "ab"
-    return Reading(
-        position, parsed.is_exact, None, 1.0 if (position == "first") == a_is_first else 0.0
-    )
+    if soft is None:
+        prefers_a = 1.0 if (position == "first") == a_is_first else 0.0
+        return Reading(position, parsed.is_exact, None, prefers_a, "verdict", None, None)
+    low, high = soft.low_prob, soft.high_prob
+    if not a_is_first:
+        low, high = 1.0 - high, 1.0 - low
+    is_exact = soft.origin == "logprobs"
+    bounds = (None, None) if is_exact else (low, high)
+    return Reading(position, parsed.is_exact, None, (low + high) / 2, soft.origin, *bounds)
+
+
+def unparsed(reason: str) -> Reading:
+    """A reply without a verdict."""
+    return Reading(None, False, reason, None, None, None, None)
 
 
 def index_of(ids: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompts.catalog import load_template
-from tasks._engines import engine_for
+from tasks._engines import batch_buyer, engine_for, ledger_at
+from tasks._llm.types import CallRequest
 from tasks._stages import calls as call_stages
 from tasks._stages.calls import CallStage
 from tasks._stages.code import code_sha256
+from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.types import CallCount, CallPlan, DatasetRef, StagePlan
 from warehouse.manifest import (
@@ -114,6 +117,32 @@ def run_shard(plan: StagePlan, call_plan: CallPlan, stage: CallStage, index: int
         stage, inputs_of(plan), index, call_plan.settings.shard_size, engine_for(call_plan)
     )
     return count.model_dump(mode="json")
+
+
+def buy_ahead(plan: StagePlan, call_plan: CallPlan, stage: CallStage) -> int:
+    """Buys all the calls of a stage in batches, so that its shards find them in the ledger.
+
+    A stage whose later prompts need earlier replies is gone through once for each such step.
+
+    Returns:
+        Replies bought. Safe to repeat: open batches are collected and nothing is sent twice.
+    """
+    buyer = batch_buyer(call_plan)
+    ledger = ledger_at(call_plan.ledger)
+    made = buyer.tally().made
+    is_unknown = True
+    while is_unknown:
+        is_unknown = False
+
+        def missing() -> Iterator[CallRequest]:
+            nonlocal is_unknown
+            size = call_plan.settings.shard_size
+            for shard in preview_shards(stage, inputs_of(plan), ledger, size):
+                is_unknown |= shard.rows is None and shard.n_unknown > 0
+                yield from shard.missing
+
+        buyer.buy(missing())
+    return buyer.tally().made - made
 
 
 def gather(

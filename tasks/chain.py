@@ -47,7 +47,20 @@ def call_plan(config: FlowConfig) -> CallPlan:
         simulator=config.llm.simulator,
         ledger=ledger,
         settings=config.calls,
+        judge_model=config.llm.judge_model,
+        needs=_needs(config),
     )
+
+
+def _needs(config: FlowConfig) -> tuple[str, ...]:
+    """What the endpoint must honor beyond plain answers, for this configuration."""
+    wanted = {
+        "batch": config.calls.mode == "batch",
+        "verdict_logprobs": config.judge.is_soft,
+        # Without counts of tokens a cap of money cannot be held.
+        "usage": config.calls.max_cost_usd is not None,
+    }
+    return tuple(name for name, is_needed in wanted.items() if is_needed)
 
 
 class Chain(AbstractContextManager["Chain"]):

@@ -37,9 +37,22 @@ class SimulatorConfig(_Strict):
 class CallSettings(_Strict):
     """How calls are made. Changing any of it changes no dataset, only time and money."""
 
+    mode: Literal["sync", "batch"] = Field(
+        "sync", description="batch: by the provider's Batches endpoint, cheaper and hours later"
+    )
     max_in_flight: int = Field(64, ge=1, description="Calls under way at once")
+    requests_per_min: float | None = Field(
+        None, gt=0, description="Most sends a minute; unset: learned from the endpoint"
+    )
+    tokens_per_min: float | None = Field(None, gt=0, description="Most tokens a minute; as above")
     timeout_s: float = Field(120.0, gt=0)
-    max_attempts: int = Field(6, ge=1, description="Sends of one call before the run gives up")
+    max_attempts: int = Field(10, ge=1, description="Sends of one call before the run gives up")
+    run_retries: int = Field(
+        200, ge=0, description="Retries of a whole run, and as many more as half its replies"
+    )
+    batch_poll_s: float | None = Field(
+        None, gt=0, description="Pause between looks at open batches; unset: 30 s"
+    )
     shard_size: int = Field(200, ge=1, description="Calls in one Prefect task run")
     max_calls: int | None = Field(None, ge=0, description="Hard cap on calls bought in this run")
     max_cost_usd: float | None = Field(None, ge=0, description="Hard cap on money spent")
@@ -87,6 +100,9 @@ class JudgeConfig(_Strict):
     template: str = "judge_attributes"
     sampling: Sampling = {"temperature": 0.0, "max_tokens": 32}
     repeats: int = Field(1, ge=1, description="Times each order is asked")
+    is_soft: bool = Field(
+        False, description="Read the verdict's probability from the judge's token log probabilities"
+    )
 
 
 class SplitConfig(_Strict):

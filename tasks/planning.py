@@ -44,10 +44,11 @@ from tasks._stages.estimates import (
     priced,
     prism_extent,
     prompt_tokens,
+    with_hours,
 )
 from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Stage
-from tasks.config import AttributesConfig, FlowConfig, PrismConfig
+from tasks.config import AttributesConfig, CallSettings, FlowConfig, PrismConfig
 from tasks.outlook import design_outlook
 from warehouse.ledger import Ledger, open_ledger
 from warehouse.tables import TABLES
@@ -127,13 +128,13 @@ def plan_run(config: FlowConfig) -> Plan:
                 found.append(priced(stage.name, inputs.config, prices, [], held=held))
         elif isinstance(stage, CallStage):
             if is_ready:
-                cost, rows = _rendered(stage, inputs, prices, ledger, config.calls.shard_size)
+                cost, rows = _rendered(stage, inputs, prices, ledger, config.calls)
                 tables |= rows
                 known |= set(rows)
             else:
                 extent = _extent(config, inputs, versions, known)
                 cost = expected(stage.name, inputs.config, config, extent, prices, _texts(tables))
-            found.append(cost)
+            found.append(with_hours(cost, config.calls))
         elif stage.name in FREE and is_ready:
             tables |= {name: _table(output.rows) for name, output in stage.build(inputs).items()}
             known |= set(stage.writes)
@@ -197,14 +198,18 @@ def _table(rows: pa.Table | Iterable[pa.RecordBatch]) -> pa.Table:
 
 
 def _rendered(
-    stage: CallStage, inputs: Inputs, prices: PriceTable, ledger: Ledger | None, shard_size: int
+    stage: CallStage,
+    inputs: Inputs,
+    prices: PriceTable,
+    ledger: Ledger | None,
+    settings: CallSettings,
 ) -> tuple[StageCost, dict[str, pa.Table]]:
     """Renders a stage's requests as its shards would, and looks each up in the ledger.
 
     Returns:
         The cost, and the stage's datasets where every reply is in the ledger.
     """
-    shards = list(preview_shards(stage, inputs, ledger, shard_size))
+    shards = list(preview_shards(stage, inputs, ledger, settings.shard_size))
     missing = [call for shard in shards for call in shard.missing]
     held = sum(shard.n_held for shard in shards)
     unknown = sum(shard.n_unknown for shard in shards)
@@ -220,6 +225,7 @@ def _rendered(
         held=held,
         longer=longer,
         is_exact=not unknown,
+        is_batch=settings.mode == "batch",
     )
     tables = [shard.rows for shard in shards if shard.rows is not None]
     if cost.calls or len(tables) < len(shards):

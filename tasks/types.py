@@ -31,13 +31,18 @@ class StagePlan(_Json):
 
 
 class CallPlan(_Json):
-    """How calls are made; nothing here changes what is written."""
+    """How calls are made; nothing here changes what is written.
+
+    ``needs`` names abilities of `tasks._llm.probe` that the judge must have.
+    """
 
     base_url: str | None
     endpoint_name: str
     simulator: SimulatorConfig
     ledger: str
     settings: CallSettings
+    judge_model: str = ""
+    needs: tuple[str, ...] = ()
 
 
 class CallCount(_Json):

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 METHODS = ("pref", "classic", "per_user")
 RATINGS = ("1", "2", "3", "4", "5")
+PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = ("empty", "no_verdict", "off_menu", "truncated", "content_filter")
 
 
@@ -138,7 +139,18 @@ _DECLARED = (
         "Why the reply gives no verdict; null when it gives one.",
         UNPARSED_REASONS,
     ),
-    _fraction("prefers_a_prob", "probability", "1 if the judge chose A, 0 if B; null if unparsed."),
+    _fraction(
+        "prefers_a_prob",
+        "probability",
+        "That the judge prefers A: 1 or 0 from the verdict alone; null if unparsed.",
+    ),
+    _text(
+        "prob_origin",
+        "Where the probability comes from: the verdict, or log probabilities of its token.",
+        PROB_ORIGINS,
+    ),
+    _fraction("a_low_prob", "probability", "Its lower bound where a rival token is not reported."),
+    _fraction("a_high_prob", "probability", "Its upper bound, as above."),
     _fraction(
         "prefers_personalized_prob",
         "probability",

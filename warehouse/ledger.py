@@ -196,7 +196,9 @@ class Ledger:
         self._put(_Work(attempts, outcomes, replies, ended, done))
         return done
 
-    def claim(self, attempts: Sequence[AttemptRow], owner: str) -> Future[Claims]:
+    def claim(
+        self, attempts: Sequence[AttemptRow], owner: str, lease_s: float | None = None
+    ) -> Future[Claims]:
         """Asks for the right to buy, and puts the granted sends on record in the same commit.
 
         A claim is renewed while this ledger is open, and ends with `record`, with `close`, or
@@ -206,12 +208,14 @@ class Ledger:
         Args:
             attempts: Sends about to happen.
             owner: From `new_owner`; keys that the same owner holds are granted again.
+            lease_s: How long the claim holds, for work that goes on without this process: it is
+                then not renewed, and only `record` ends it sooner. None for an ordinary claim.
 
         Returns:
             A future, done after the COMMIT. It fails with a `LedgerError`.
         """
         claimed: Future[Claims] = Future()
-        self._put(_Work(claim=ClaimRequest(attempts, owner), claimed=claimed))
+        self._put(_Work(claim=ClaimRequest(attempts, owner, lease_s), claimed=claimed))
         return claimed
 
     def standing(self, keys: Iterable[str]) -> Standing:
@@ -375,7 +379,8 @@ class Ledger:
         for work in group:
             if work.claim is not None and work.claimed is not None:
                 answer = next(answers)
-                self._claims.update(dict.fromkeys(answer.granted, work.claim.owner))
+                if work.claim.lease_s is None:
+                    self._claims.update(dict.fromkeys(answer.granted, work.claim.owner))
                 work.claimed.set_result(answer)
             if work.done is not None:
                 work.done.set_result(held)

@@ -7,13 +7,8 @@ import os
 import platform
 import secrets
 from pathlib import Path
-from typing import NamedTuple
 
-
-class _Process(NamedTuple):
-    place: str
-    pid: int
-    started: str
+_BATCH = "batch/"
 
 
 def new_owner() -> str:
@@ -25,6 +20,16 @@ def new_owner() -> str:
     """
     pid = os.getpid()
     return f"{_place()}/{pid}/{_started(pid) or 0}/{secrets.token_hex(4)}"
+
+
+def batch_owner(submission_id: str) -> str:
+    """The owner of the calls of a batch, which outlives every process that looks after it."""
+    return f"{_BATCH}{submission_id}"
+
+
+def batch_of(owner: str) -> str | None:
+    """The batch whose calls an owner holds; None for a process."""
+    return owner.removeprefix(_BATCH) if owner.startswith(_BATCH) else None
 
 
 def is_surely_gone(owner: str) -> bool:

@@ -196,11 +196,11 @@ class Standing(NamedTuple):
 
     Attributes:
         held: Keys that have a reply by now.
-        taken: Keys still claimed by a buyer that is, or may be, at work.
+        taken: Owner by key, where a buyer that is, or may be, at work still claims it.
     """
 
     held: Mapping[str, LedgerReply]
-    taken: frozenset[str]
+    taken: Mapping[str, str]
 
 
 class LedgerTotals(NamedTuple):

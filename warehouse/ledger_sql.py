@@ -40,10 +40,11 @@ _KEY_OF_CALL = "request_key"
 
 
 class ClaimRequest(NamedTuple):
-    """Sends that one buyer wants to make."""
+    """Sends that one buyer wants to make; ``lease_s`` where it is not the ledger's own."""
 
     attempts: Sequence[AttemptRow]
     owner: str
+    lease_s: float | None = None
 
 
 def lock_for_writing(connection: sa.Connection, busy_timeout_s: float) -> float:
@@ -118,15 +119,16 @@ def take_claims(
         connection: In a transaction that `lock_for_writing` has begun.
         requests: Whoever asks, first come first served.
         now_s: What `lock_for_writing` returned.
-        lease_s: How long a claim holds without being renewed.
+        lease_s: How long a claim holds without being renewed, where its request does not say.
     """
     keys = sorted({row.request_key for request in requests for row in request.attempts})
     held = select_replies(connection, keys)
     owners = _live_claims(connection, keys, now_s)
     sends: list[AttemptRow] = []
     results: list[Claims] = []
-    granted_to: dict[str, str] = {}
-    for attempts, owner in requests:
+    granted_to: dict[str, tuple[str, float]] = {}
+    for attempts, owner, own_lease_s in requests:
+        expires_s = now_s + (lease_s if own_lease_s is None else own_lease_s)
         granted: set[str] = set()
         taken: set[str] = set()
         for row in attempts:
@@ -135,7 +137,7 @@ def take_claims(
                 continue
             if owners.setdefault(key, owner) == owner:
                 granted.add(key)
-                granted_to[key] = owner
+                granted_to[key] = (owner, expires_s)
                 sends.append(row)
             else:
                 taken.add(key)
@@ -148,7 +150,7 @@ def take_claims(
             connection,
             claims_table,
             ("request_key", "owner", "expires_s"),
-            [(key, owner, now_s + lease_s) for key, owner in granted_to.items()],
+            [(key, *granted) for key, granted in granted_to.items()],
             "(request_key) DO UPDATE SET owner = excluded.owner, expires_s = excluded.expires_s",
         )
         insert_attempts(connection, sends)
@@ -186,7 +188,7 @@ def select_standing(connection: sa.Connection, keys: Sequence[str]) -> Standing:
     # Claims first: a reply is committed together with the end of its claim.
     taken = _live_claims(connection, keys, now_s)
     held = select_replies(connection, keys)
-    return Standing(held, frozenset(key for key in taken if key not in held))
+    return Standing(held, {key: owner for key, owner in taken.items() if key not in held})
 
 
 def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

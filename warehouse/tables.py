@@ -190,11 +190,19 @@ _DECLARED = (
         key=("persona_id", "pair_id", "presentation_order", "repeat"),
         columns=(
             "persona_id", "pair_id", "presentation_order", "repeat", "request_key", "judge_model",
-            "verdict", "is_exact_form", "unparsed_reason", "prefers_a_prob", "reply_text",
+            "verdict", "is_exact_form", "unparsed_reason", "prefers_a_prob", "prob_origin",
+            "a_low_prob", "a_high_prob", "reply_text",
         ),
-        nullable=frozenset({"verdict", "unparsed_reason", "prefers_a_prob", "reply_text"}),
+        nullable=frozenset({
+            "verdict", "unparsed_reason", "prefers_a_prob", "prob_origin", "a_low_prob",
+            "a_high_prob", "reply_text",
+        }),
         foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
-        one_null=(("verdict", "unparsed_reason"), ("prefers_a_prob", "unparsed_reason")),
+        one_null=(
+            ("verdict", "unparsed_reason"),
+            ("prefers_a_prob", "unparsed_reason"),
+            ("prob_origin", "unparsed_reason"),
+        ),
     ),
     Table(
         name="preferences",
@@ -330,11 +338,12 @@ _DECLARED = (
         columns=(
             "persona_id", "prompt_id", "response_id", "base_response_id", "presentation_order",
             "repeat", "request_key", "judge_model", "verdict", "is_exact_form", "unparsed_reason",
-            "prefers_personalized_prob", "reply_text",
+            "prefers_personalized_prob", "prob_origin", "a_low_prob", "a_high_prob", "reply_text",
         ),
-        nullable=frozenset(
-            {"verdict", "unparsed_reason", "prefers_personalized_prob", "reply_text"}
-        ),
+        nullable=frozenset({
+            "verdict", "unparsed_reason", "prefers_personalized_prob", "prob_origin",
+            "a_low_prob", "a_high_prob", "reply_text",
+        }),
         foreign={
             "persona_id": _PERSONA,
             "prompt_id": _PROMPT,

@@ -82,6 +82,8 @@ class BatchBuyer:
         self._pass_lock = threading.Lock()
         self._submit_lock = threading.Lock()
         self._wanted: set[str] = set()
+        # Collected here and not yet handed to a caller of `complete`, who made them.
+        self._fresh: set[str] = set()
         self._failures: dict[str, LlmError] = {}
         self._tally = CallTally()
         self._total_known = 0
@@ -114,10 +116,10 @@ class BatchBuyer:
             WarehouseError: the ledger failed.
         """
         keys = [request.key for request in requests]
-        before = self._ledger.held(keys)
-        self.buy(requests)
         held = self._ledger.lookup(keys)
-        seen: set[str] = set(before)
+        if len(held) < len(set(keys)):
+            self.buy(request for request in requests if request.key not in held)
+            held = self._ledger.lookup(keys)
         replies: list[CallReply] = []
         for key in keys:
             if key not in held:
@@ -125,8 +127,14 @@ class BatchBuyer:
                     f"Call {key[:12]}: another process gave it up; expected a reply in the "
                     "ledger; run again"
                 )
-            replies.append(stored_reply(held[key])._replace(is_reused=key in seen))
-            seen.add(key)
+            with self._lock:
+                is_fresh = key in self._fresh
+                self._fresh.discard(key)
+                if not is_fresh:
+                    self._tally = self._tally._replace(reused=self._tally.reused + 1)
+                    self._total_known += 1
+            replies.append(stored_reply(held[key])._replace(is_reused=not is_fresh))
+        self._report()
         return replies
 
     def buy(self, requests: Iterable[CallRequest]) -> CallTally:
@@ -196,9 +204,7 @@ class BatchBuyer:
         mine |= accepted
         with self._lock:
             self._wanted |= accepted
-            self._total_known += len(chunk)
-            n_reused = len(chunk) - len(missing)
-            self._tally = self._tally._replace(reused=self._tally.reused + n_reused)
+            self._total_known += len(accepted)
         return capped
 
     def wait(self, keys: set[str]) -> None:
@@ -259,17 +265,35 @@ class BatchBuyer:
             )
         return views
 
+    def collect(self) -> CallTally:
+        """Stores what ended batches have brought; sends nothing and waits for nothing.
+
+        Returns:
+            `tally` after that.
+
+        Raises:
+            BatchUnknown: the endpoint does not know a batch that was made there.
+        """
+        self._check_open()
+        endpoint = self._get_parts()[0]
+        with self._pass_lock:
+            self._collect(endpoint)
+        return self.tally()
+
     def cancel(self, batch_id: str) -> str:
         """Cancels a batch at the endpoint; what it has finished is still collected and kept.
 
         Returns:
-            The endpoint's status of the batch, often "cancelling" for some minutes.
+            The endpoint's status of the batch, often "cancelling" for some minutes; that of a
+            batch that has ended is only told.
 
         Raises:
             BatchUnknown: neither side knows the batch.
         """
         self._find(batch_id)
-        return self._get_parts()[1].cancel(batch_id).status
+        client = self._get_parts()[1]
+        status = client.retrieve(batch_id).status
+        return client.cancel(batch_id).status if status in OPEN_STATUSES else status
 
     def forget(self, batch_id: str) -> int:
         """Gives up a batch whose replies can no longer be had; its calls may be bought again.
@@ -348,8 +372,12 @@ class BatchBuyer:
             except BatchUnknown:
                 if not self._settings.resubmits_unknown:
                     raise
-                lines = self._get_parts()[3].let_go(submission, is_executed=True)
-                self._store.finish(submission.submission_id, "unknown", lines, is_try=True)
+                self._give_up(submission, is_executed=True)
+
+    def _give_up(self, submission: Submission, *, is_executed: bool) -> None:
+        """Its lines wait for another batch."""
+        keys = self._get_parts()[3].let_go(submission, is_executed=is_executed)
+        self._store.finish(submission.submission_id, "unknown", keys, is_try=True)
 
     def _close(self, submission: Submission, card: BatchCard) -> None:
         if card.status == "failed":
@@ -362,7 +390,7 @@ class BatchBuyer:
                 "expected it to complete; run again to send them, finished calls are kept"
             )
             failures = {key: stopped for key in harvest.again} | harvest.failures
-            harvest = Harvest(harvest.tally, [], failures)
+            harvest = harvest._replace(again=[], failures=failures)
         is_ours = self._store.finish(
             submission.submission_id, card.status, harvest.again, is_try=True
         )
@@ -372,6 +400,7 @@ class BatchBuyer:
             )
             if is_ours:
                 self._add(harvest)
+                self._fresh |= harvest.bought
 
     def _refused(self, submission: Submission, card: BatchCard) -> None:
         """The endpoint has executed nothing of this batch."""
@@ -419,8 +448,15 @@ class BatchBuyer:
     def _send(self, endpoint: Endpoint) -> None:
         sender = self._get_parts()[2]
         for submission in self._store.submissions(endpoint.name, is_open=True):
-            if submission.state in ("planned", "uploaded"):
+            if submission.state not in ("planned", "uploaded"):
+                continue
+            try:
                 sender.send(submission)
+            except BatchUnknown:
+                # Its input file is gone, so no batch can have been made from it.
+                if not self._settings.resubmits_unknown:
+                    raise
+                self._give_up(submission, is_executed=False)
 
     def _drop_settled(self, endpoint: Endpoint) -> None:
         """Keys without a line are bought, or given up; this process may not have done it."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from tasks._llm.batch_client import BatchClient
 from tasks._llm.batch_files import LineReply, read_lines
-from tasks._llm.batch_sender import claim_owner
 from tasks._llm.batch_store import BatchStore, Line
 from tasks._llm.batch_types import BatchCard, BatchSettings, Submission
 from tasks._llm.errors import LlmError
@@ -21,6 +20,7 @@ from tasks._llm.replies import Answer, read_reply
 from tasks._llm.retry import RULES, Action, Fault, FaultKind, fault_error
 from tasks._llm.types import CallTally, Endpoint
 from warehouse.ledger import Ledger
+from warehouse.ledger_owner import batch_owner
 from warehouse.ledger_rows import OutcomeRow, ReplyRow
 
 _GROUP_LINES = 500
@@ -31,11 +31,13 @@ class Harvest(NamedTuple):
 
     Attributes:
         tally: Of the replies stored.
+        bought: Keys of the replies stored.
         again: Keys that wait for another batch.
         failures: Error by key, for calls that another batch cannot mend.
     """
 
     tally: CallTally
+    bought: frozenset[str]
     again: list[str]
     failures: dict[str, LlmError]
 
@@ -187,10 +189,10 @@ class BatchReader:
                         fault, self._endpoint, submission.model, line.tries + 1
                     )
             self._end(submission, group, outcomes)
-        return Harvest(tally, again, failures)
+        return Harvest(tally, frozenset(answered), again, failures)
 
     def _end(self, submission: Submission, lines: list[Line], outcomes: list[OutcomeRow]) -> None:
-        owner = claim_owner(submission.submission_id)
+        owner = batch_owner(submission.submission_id)
         ended = [(line.request_key, owner) for line in lines]
         self._ledger.record(outcomes=outcomes, ended=ended).result()
 

@@ -18,15 +18,12 @@ from tasks._llm.batch_store import BatchStore
 from tasks._llm.batch_types import BatchSettings, Submission
 from tasks._llm.errors import EngineStopped
 from warehouse.ledger import Ledger
-from warehouse.ledger_owner import is_surely_gone, new_owner
+from warehouse.ledger_owner import batch_owner, is_surely_gone, new_owner
 from warehouse.ledger_rows import AttemptRow, OutcomeRow
 
 _GROUP_LINES = 500
-
-
-def claim_owner(submission_id: str) -> str:
-    """The name under which the ledger keeps the claims of a submission, whichever process acts."""
-    return f"batch/{submission_id}"
+# The endpoint ends a batch within a day; then its calls stay claimed until somebody collects it.
+_CLAIM_S = 7 * 86_400.0
 
 
 class BatchSender:
@@ -131,7 +128,7 @@ class BatchSender:
             self._store.set_attempts(attempts)
             rows = [AttemptRow(attempt, key, now) for key, attempt in attempts.items()]
             self._ledger.record(outcomes=[OutcomeRow(one, "not_sent") for one in earlier]).result()
-            claims = self._ledger.claim(rows, claim_owner(name)).result()
+            claims = self._ledger.claim(rows, batch_owner(name), _CLAIM_S).result()
             lost = [key for key in attempts if key not in claims.granted]
             # What is bought is forgotten; what another is buying is looked at again later.
             self._store.release(name, lost)

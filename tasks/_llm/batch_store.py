@@ -225,6 +225,12 @@ class BatchStore:
             connection.execute(sa.insert(submissions_table), [row])
         return submission_id
 
+    def endpoint_names(self) -> list[str]:
+        """The endpoints that have, or had, submissions, by name."""
+        query = sa.select(_S.endpoint_name).distinct().order_by(_S.endpoint_name)
+        with self._reading() as connection:
+            return list(connection.scalars(query))
+
     def submissions(self, endpoint_name: str, *, is_open: bool) -> list[Submission]:
         """Submissions in order of planning: the open ones, or all."""
         query = (

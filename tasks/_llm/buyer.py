@@ -15,7 +15,14 @@ from typing import NamedTuple
 from tasks._llm.budget import Budget
 from tasks._llm.client import ChatClient, HttpReply
 from tasks._llm.commits import Committer
-from tasks._llm.errors import BudgetReached, EngineStopped, LlmError, RequestInvalid, clean_line
+from tasks._llm.errors import (
+    BudgetReached,
+    CallInBatch,
+    EngineStopped,
+    LlmError,
+    RequestInvalid,
+    clean_line,
+)
 from tasks._llm.orders import Counter, Order
 from tasks._llm.orders import again as again
 from tasks._llm.orders import stored_reply as stored_reply
@@ -27,6 +34,7 @@ from tasks._llm.retry import RULES, Fault, FaultKind
 from tasks._llm.types import CallReply, Endpoint, EngineSettings
 from warehouse.errors import WarehouseError
 from warehouse.ledger import Ledger
+from warehouse.ledger_owner import batch_of
 from warehouse.ledger_rows import AttemptRow, LedgerReply, OutcomeRow, ReplyRow, Standing
 
 # The first call goes alone, so that a wrong key or a dead server costs one call and not hundreds;
@@ -335,6 +343,9 @@ class Buyer:
                 continue
             if key in standing.held:
                 self._use(order, standing.held[key])
+            elif (batch := batch_of(standing.taken.get(key, ""))) is not None:
+                self._queue.append(order)
+                self._stop(CallInBatch.of(key, batch))
             elif key in standing.taken:
                 # At the end again: the next look is at those behind it.
                 self._watched[key] = order

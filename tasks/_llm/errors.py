@@ -60,6 +60,19 @@ class BudgetReached(LlmError):
     exit_code = 1
 
 
+class CallInBatch(LlmError):
+    """A call is wanted at once that an open batch may be answering; sent, it could cost twice."""
+
+    @classmethod
+    def of(cls, key: str, batch: str) -> "CallInBatch":
+        """The line for one call and the batch it is in."""
+        return cls(
+            f"Call {key[:12]}: it is in batch {batch}, which is open; sent now it could be paid "
+            "twice; run with --mode batch to collect it, or give the batch up with `pref batch "
+            f"forget {batch}`"
+        )
+
+
 class EngineStopped(LlmError):
     """The engine was closed, or its caller interrupted, while calls were waiting."""
 

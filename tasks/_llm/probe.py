@@ -5,7 +5,7 @@ It keeps nothing: its calls are in no ledger, and no run uses their replies.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx2
@@ -15,7 +15,7 @@ from prompts.catalog import load_template
 from prompts.verdict import Unparsed, Verdict, VerdictMenu, parse_verdict
 from tasks._llm.client import ChatClient, HttpReply
 from tasks._llm.errors import ModelUnknown, clean_line
-from tasks._llm.probe_types import Finding, ProbeResult, Standing
+from tasks._llm.probe_types import ABILITIES, Finding, ProbeResult, Standing
 from tasks._llm.replies import Answer, read_reply
 from tasks._llm.retry import RULES, Action, Fault, FaultKind, fault_error
 from tasks._llm.types import Endpoint, EngineSettings
@@ -65,6 +65,7 @@ def probe(
     model: str,
     menu: VerdictMenu | None = None,
     *,
+    wanted: Collection[str] = ABILITIES,
     timeout_s: float = 60.0,
 ) -> ProbeResult:
     """Asks an endpoint about a dozen small things.
@@ -73,12 +74,13 @@ def probe(
         endpoint: Where.
         model: Model to ask for.
         menu: What a judge may answer; None for that of the template ``judge_attributes``.
+        wanted: Abilities to ask about; fewer need fewer calls, and some come with others.
         timeout_s: Longest that one call may take.
 
     Raises:
         LlmError: the endpoint cannot be reached, rejects the key, or does not serve the model.
     """
-    return asyncio.run(_Probe(endpoint, model, menu, timeout_s).run())
+    return asyncio.run(_Probe(endpoint, model, menu, timeout_s).run(frozenset(wanted)))
 
 
 class _Probe:
@@ -102,39 +104,44 @@ class _Probe:
         self._client: ChatClient | None = None
         self._n_calls = 0
 
-    async def run(self) -> ProbeResult:
+    async def run(self, wanted: frozenset[str]) -> ProbeResult:
         self._client = ChatClient(self._endpoint, self._settings)
         try:
             first = await self._ask(self._judge, temperature=0, max_tokens=_JUDGE_TOKENS)
             if isinstance(first.answer, Fault):
                 # The very first and plainest request fails: there is nothing to probe.
                 raise fault_error(first.answer, self._endpoint, self._model, 1)
-            logprobs = await self._ask(
-                self._judge,
-                temperature=0,
-                max_tokens=_JUDGE_TOKENS,
-                logprobs=True,
-                top_logprobs=5,
-            )
             findings = [
                 Finding("answers", Standing.HONORED, _quoted(first.text)),
                 self._judge_parses(first),
                 _usage(first),
-                _logprobs(logprobs),
-                self._verdict_logprobs(logprobs),
-                await self._n(),
-                await self._seed(),
-                await self._repeatable(),
-                await self._response_format(),
-                await self._max_tokens(),
+                _rate_headers(first),
             ]
+            if not wanted.isdisjoint(("logprobs", "verdict_logprobs")):
+                logprobs = await self._ask(
+                    self._judge,
+                    temperature=0,
+                    max_tokens=_JUDGE_TOKENS,
+                    logprobs=True,
+                    top_logprobs=5,
+                )
+                findings += [_logprobs(logprobs), self._verdict_logprobs(logprobs)]
+            asked = {
+                "n": self._n,
+                "seed": self._seed,
+                "repeatable": self._repeatable,
+                "response_format": self._response_format,
+                "max_tokens": self._max_tokens,
+            }
+            findings += [await ask() for name, ask in asked.items() if name in wanted]
         finally:
             await self._client.close()
-        batch, models, date = await asyncio.to_thread(self._ask_aside)
-        findings += [batch, _rate_headers(first), models]
-        return ProbeResult(
-            self._endpoint.shown_url, self._model, tuple(findings), date, self._n_calls
-        )
+        date = None
+        if not wanted.isdisjoint(("batch", "models")):
+            batch, models, date = await asyncio.to_thread(self._ask_aside)
+            findings += [batch, models]
+        told = tuple(sorted(findings, key=lambda one: ABILITIES.index(one.name)))
+        return ProbeResult(self._endpoint.shown_url, self._model, told, date, self._n_calls)
 
     async def _ask(self, messages: str | Sequence[Any], **fields: object) -> _Seen:
         """One call; a fault that passes by is given two more chances."""

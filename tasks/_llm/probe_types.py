@@ -59,7 +59,7 @@ class ProbeResult(NamedTuple):
     Attributes:
         endpoint_url: Where, without credentials.
         model: Model that was asked.
-        findings: One for each of `ABILITIES`, in that order.
+        findings: One for each ability asked about, in the order of `ABILITIES`.
         shutdown_date: When the model ends, as the list of models states it; None where it does not.
         n_calls: Chat completions that were sent.
     """

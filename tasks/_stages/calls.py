@@ -20,6 +20,7 @@ from tasks.types import CallCount, StagePlan
 from warehouse.tables import TABLES
 
 if TYPE_CHECKING:
+    from tasks._llm.batch import BatchBuyer
     from tasks._llm.engine import CompletionEngine
 
 Complete = Callable[[Sequence[CallRequest]], list[CallReply]]
@@ -63,7 +64,11 @@ def staging_version(plan: StagePlan, shard_size: int) -> str:
 
 
 def run_shard(
-    stage: CallStage, inputs: Inputs, index: int, shard_size: int, engine: CompletionEngine
+    stage: CallStage,
+    inputs: Inputs,
+    index: int,
+    shard_size: int,
+    engine: CompletionEngine | BatchBuyer,
 ) -> CallCount:
     """Does one shard, or finds it done.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from prompts.catalog import load_template
 from tasks._llm.prices import PriceTable
-from tasks.config import AttributesConfig, FlowConfig, PrismConfig, Sampling
+from tasks.config import AttributesConfig, CallSettings, FlowConfig, PrismConfig, Sampling
 
 CHARACTERS_A_TOKEN = 4.0
 # A response, a prompt and a verdict of ordinary length, where their texts are not known yet.
@@ -17,6 +17,8 @@ USUAL_PROFILE_TOKENS = 60
 # PRISM's participants tell of themselves at length.
 USUAL_PRISM_PROFILE_TOKENS = 250
 VERDICT_TOKENS = 6
+# What providers promise of a batch.
+BATCH_HOURS = 24.0
 
 
 class StageCost(NamedTuple):
@@ -25,7 +27,7 @@ class StageCost(NamedTuple):
     ``calls`` are still to be made, ``held`` are in the ledger or in a committed dataset. Tokens
     and money are for ``calls``: low takes usual lengths, high the longest replies allowed.
     ``is_exact`` says whether the requests are known, or only their number. Costs are None where
-    the model has no known price.
+    the model has no known price, hours where no rate limit is given.
     """
 
     stage: str
@@ -39,6 +41,30 @@ class StageCost(NamedTuple):
     completion_tokens_high: int
     cost_low_usd: float | None
     cost_high_usd: float | None
+    hours_low: float | None = None
+    hours_high: float | None = None
+
+
+def with_hours(cost: StageCost, settings: CallSettings) -> StageCost:
+    """The cost with the time that the rate limits of the settings alone make the calls take.
+
+    Batches are not limited by the minute: they take up to a day, and are started together.
+    """
+    if settings.mode == "batch":
+        return cost._replace(hours_low=0.0, hours_high=BATCH_HOURS if cost.calls else 0.0)
+    requests_per_min, tokens_per_min = settings.requests_per_min, settings.tokens_per_min
+    if requests_per_min is None and tokens_per_min is None:
+        return cost
+
+    def hours(n_tokens: int) -> float:
+        minutes = [cost.calls / requests_per_min] if requests_per_min else []
+        minutes += [n_tokens / tokens_per_min] if tokens_per_min else []
+        return max(minutes) / 60
+
+    return cost._replace(
+        hours_low=hours(cost.prompt_tokens_low + cost.completion_tokens_low),
+        hours_high=hours(cost.prompt_tokens_high + cost.completion_tokens_high),
+    )
 
 
 class Extent(NamedTuple):
@@ -79,6 +105,7 @@ def priced(
     held: int = 0,
     longer: int = 0,
     is_exact: bool = True,
+    is_batch: bool = False,
 ) -> StageCost:
     """The cost of calls by the length of their prompts.
 
@@ -90,6 +117,7 @@ def priced(
         held: Calls in hand.
         longer: Prompt tokens that the calls together may have more, at most.
         is_exact: Whether the prompts are known.
+        is_batch: Whether the calls are made in batches, at their price.
     """
     longest = longest_reply(config["sampling"])
     model = str(config.get("judge_model") or config["responder_model"])
@@ -107,8 +135,8 @@ def priced(
         prompt_tokens_high=high_in,
         completion_tokens_low=low_out,
         completion_tokens_high=high_out,
-        cost_low_usd=price.cost_usd(low_in, low_out) if price else None,
-        cost_high_usd=price.cost_usd(high_in, high_out) if price else None,
+        cost_low_usd=price.cost_usd(low_in, low_out, is_batch=is_batch) if price else None,
+        cost_high_usd=price.cost_usd(high_in, high_out, is_batch=is_batch) if price else None,
     )
 
 
@@ -157,6 +185,7 @@ def expected(
         [round(length)] * n_calls,
         longer=n_calls * shown * longer,
         is_exact=False,
+        is_batch=config.calls.mode == "batch",
     )
 
 

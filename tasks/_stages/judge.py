@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from prompts.catalog import load_template
-from prompts.verdict import Unparsed, parse_verdict
-from tasks._convert import ORDERS, Order, Reading, presented, read_verdict
+from prompts.verdict import parse_verdict
+from tasks._convert import ORDERS, Order, Reading, presented, read_verdict, unparsed
+from tasks._llm.replies import read_soft_verdict
 from tasks._llm.types import CallReply, CallRequest
 from tasks._stages.calls import CallStage, Complete
 from tasks._stages.stage import Inputs
 from warehouse.tables import TABLES
+
+# As many as the field's endpoints agree to; `judge.sampling` can ask for another number.
+_LOGPROBS = {"logprobs": True, "top_logprobs": 5}
 
 
 def judge_request(
@@ -27,7 +31,11 @@ def judge_request(
         model=config["judge_model"],
         messages=tuple(load_template(config["template"]).render(**slots)),
         # A repeat asks for another draw, so a server that takes seeds is given another one.
-        sampling={**config["sampling"], **({"seed": repeat} if repeat else {})},
+        sampling={
+            **(_LOGPROBS if config["is_soft"] else {}),
+            **config["sampling"],
+            **({"seed": repeat} if repeat else {}),
+        },
         repeat=repeat,
     )
 
@@ -36,11 +44,16 @@ def read_reply(inputs: Inputs, reply: CallReply, order: Order) -> Reading:
     """The verdict in a reply, with the reason where there is none."""
     menu = load_template(inputs.config["template"]).menu
     if reply.finish_reason == "content_filter":
-        return Reading(None, False, "content_filter", None)
+        return unparsed("content_filter")
     if menu is None:
-        return read_verdict(Unparsed("no_verdict"), order)
+        return unparsed("no_verdict")
     is_truncated = reply.finish_reason == "length"
-    return read_verdict(parse_verdict(reply.text or "", menu, is_truncated=is_truncated), order)
+    parsed = parse_verdict(reply.text or "", menu, is_truncated=is_truncated)
+    soft = None
+    if inputs.config["is_soft"]:
+        # Options are positions in the menu, and the first one is the response shown first.
+        soft = read_soft_verdict(reply.body, menu.options)
+    return read_verdict(parsed, order, soft)
 
 
 class Comparison(NamedTuple):

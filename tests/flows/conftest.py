@@ -46,6 +46,10 @@ class Finished(NamedTuple):
         return last
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Pref:
     """The command line in an environment of its own."""
 
@@ -69,6 +73,8 @@ class Pref:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that starts us in the background ignores SIGINT, and children inherit that.
+            preexec_fn=_hear_interrupts,
         )
 
     def run(self, *words: str, **env: str) -> Finished:

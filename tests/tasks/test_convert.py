@@ -14,6 +14,7 @@ from tasks._convert import (
     vector_column,
     vectors,
 )
+from tasks._llm.replies import SoftVerdict
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -34,7 +35,25 @@ def test_the_same_option_in_the_other_order_is_the_other_response() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_an_unparsed_reply_prefers_nobody(order: str) -> None:
     reading = read_verdict(Unparsed("off_menu"), order)  # type: ignore[arg-type]
-    assert reading == (None, False, "off_menu", None)
+    assert reading == (None, False, "off_menu", None, None, None, None)
+
+
+def test_a_soft_verdict_is_a_probability_of_a_in_either_order() -> None:
+    soft = SoftVerdict(0.8, 0.8, 0.8, "logprobs")
+    ab, ba = (read_verdict(Verdict("1", True), order, soft) for order in ORDERS)
+    assert ab.prefers_a_prob == pytest.approx(0.8)
+    assert ba.prefers_a_prob == pytest.approx(0.2)
+    assert ab.prob_origin == ba.prob_origin == "logprobs"
+    assert (ab.a_low_prob, ab.a_high_prob) == (None, None)
+
+
+def test_a_missing_rival_leaves_a_range_and_not_a_certainty() -> None:
+    soft = SoftVerdict(1.0, 0.7, 1.0, "logprobs_bound")
+    ab, ba = (read_verdict(Verdict("1", True), order, soft) for order in ORDERS)
+    assert ab.prefers_a_prob == pytest.approx(0.85)
+    assert (ab.a_low_prob, ab.a_high_prob) == (0.7, 1.0)
+    assert ba.prefers_a_prob == pytest.approx(0.15)
+    assert (ba.a_low_prob, ba.a_high_prob) == pytest.approx((0.0, 0.3))
 
 
 def test_labels_are_placed_by_id_and_unknown_ids_are_left_out() -> None:

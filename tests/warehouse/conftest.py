@@ -45,6 +45,9 @@ def judgment_rows(n_repeats: int = 1) -> pa.Table:
             "is_exact_form": (pair, order) != ("q2", "ba"),
             "unparsed_reason": "off_menu" if (pair, order) == ("q2", "ba") else None,
             "prefers_a_prob": None if (pair, order) == ("q2", "ba") else float(order == "ab"),
+            "prob_origin": None if (pair, order) == ("q2", "ba") else "verdict",
+            "a_low_prob": None,
+            "a_high_prob": None,
             "reply_text": "VERDICT: 1",
         }
         for persona in PERSONAS

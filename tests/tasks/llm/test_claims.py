@@ -7,17 +7,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks._llm.engine import CompletionEngine
+from tasks._llm.errors import CallInBatch
 from tasks._llm.prices import load_prices
 from tasks._llm.types import Endpoint, EngineSettings
 from tests.tasks.llm.fake_server import FakeServer, Reply, ask, completion
 from warehouse.ledger import Ledger, open_ledger
-from warehouse.ledger_owner import is_surely_gone, new_owner
+from warehouse.ledger_owner import batch_owner, is_surely_gone, new_owner
+from warehouse.ledger_rows import AttemptRow
 
 MakeEngine = Callable[..., CompletionEngine]
 RUN = """
@@ -157,7 +160,19 @@ def test_a_run_that_stops_lets_its_keys_go(
     with pytest.raises(Exception, match="refused"):
         make_engine().complete([ask(str(i)) for i in range(5)])
     keys = [ask(str(i)).key for i in range(5)]
-    assert ledger.standing(keys) == ({}, frozenset())
+    assert ledger.standing(keys) == ({}, {})
+
+
+def test_a_call_that_an_open_batch_holds_is_not_sent_but_told(
+    make_engine: MakeEngine, server: FakeServer, ledger: Ledger
+) -> None:
+    attempt = AttemptRow(ledger.new_attempt_id(), ask("1").key, datetime.now(UTC))
+    ledger.claim([attempt], batch_owner("b17"), 3600.0).result()
+    with pytest.raises(CallInBatch, match=r"batch b17.*--mode batch.*pref batch forget b17"):
+        make_engine().complete([ask("0"), ask("1")])
+    assert not ledger.held([ask("1").key])
+    # What was on the wire before the batch was seen is kept; the held call was never sent.
+    assert ledger.totals().attempts == 1 + ledger.totals().calls
 
 
 def test_an_owner_of_another_place_is_never_surely_gone() -> None:

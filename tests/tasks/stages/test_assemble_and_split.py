@@ -30,6 +30,9 @@ def judgment(
         "is_exact_form": first is not None,
         "unparsed_reason": None if first else "no_verdict",
         "prefers_a_prob": prefers_a,
+        "prob_origin": "verdict" if first else None,
+        "a_low_prob": None,
+        "a_high_prob": None,
         "reply_text": "",
     }
 

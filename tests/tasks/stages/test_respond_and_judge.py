@@ -31,6 +31,7 @@ JUDGE = {
     "judge_model": "simulated-judge",
     "sampling": {},
     "repeats": 1,
+    "is_soft": False,
 }
 PROMPTS = [
     {"prompt_id": f"q{n:02d}", "prompt_text": f"How do I grow {what}?", "prompt_source": "test"}

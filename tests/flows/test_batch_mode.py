@@ -101,7 +101,7 @@ def test_no_call_of_a_batch_run_was_answered_twice(
     in_batches: tuple[Team, Finished, dict[str, Any]],
 ) -> None:
     _, done, counts = in_batches
-    assert {answers for _, answers in counts["calls"].values()} == {1}
+    assert answered_twice(counts) == 0
     # One more: whether the endpoint has batches is asked before anything depends on it.
     assert len(counts["calls"]) == done.found["calls_made"] + 1
     assert sum(counts["batch_lines"].values()) > done.found["calls_made"]
@@ -138,7 +138,8 @@ def test_a_killed_batch_run_is_collected_and_never_sent_again(
         finished = team.run("--mode", "batch")
         assert finished.code == 0, finished.err
         counts = served(process)
-        assert {answers for _, answers in counts["calls"].values()} == {1}
+        # The same probe came before both runs.
+        assert answered_twice(counts) == 1
         assert set(counts["batch_lines"].values()) == {1}
         assert finished.found["calls_made"] == done.found["calls_made"] - 24
     finally:
@@ -169,12 +170,17 @@ def test_a_cancelled_batch_keeps_what_it_finished_and_frees_the_rest(
                 break
         # Nothing holds the calls any more: they may be bought one by one.
         assert team.run().code == 0
-        assert {answers for _, answers in served(process)["calls"].values()} == {1}
+        assert answered_twice(served(process)) == 0
         unknown = team.batch("cancel", "no-such-batch")
         assert unknown.code == 2
         assert "pref batch list" in unknown.line
     finally:
         process.stop()
+
+
+def answered_twice(counts: dict[str, Any]) -> int:
+    """Requests that were answered, and hence paid for, more than once."""
+    return sum(answers > 1 for _, answers in counts["calls"].values())
 
 
 def wait_for_lines(process: SimulatorProcess, run: Any, n_lines: int) -> None:

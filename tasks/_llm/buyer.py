@@ -40,7 +40,7 @@ from warehouse.ledger_rows import AttemptRow, LedgerReply, OutcomeRow, ReplyRow,
 # The first call goes alone, so that a wrong key or a dead server costs one call and not hundreds;
 # but a slow model must not hold the others up.
 _PILOT_S = 0.25
-# Sends on record before a slot is free for them: enough that no slot waits for a commit.
+# Sends on record before a slot is free for them, at first; more where slots waited for a commit.
 _READY_ORDERS = 32
 _WATCH_S = 0.1
 _WATCHED_KEYS = 2000
@@ -89,7 +89,7 @@ class Buyer:
         self._watched: dict[str, Order] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
-        self._n_claiming = 0
+        self._n_ready = min(_READY_ORDERS, settings.max_in_flight)
         self._teller: asyncio.Task[None] | None = None
         self._leaving: list[Order] = []
         self._farewell: asyncio.Task[None] | None = None
@@ -265,7 +265,7 @@ class Buyer:
                 return
             limit = 1
         else:
-            limit = self._settings.max_in_flight + min(_READY_ORDERS, self._settings.max_in_flight)
+            limit = self._settings.max_in_flight + self._n_ready
         out = len(self._tasks) + len(self._ready)
         # Calls in a pause hold their bodies in memory; new ones wait until they are through.
         is_full = len(self._pauses) >= self._settings.max_in_flight
@@ -302,6 +302,9 @@ class Buyer:
             self._claiming = None
             self._stop(error)
             return
+        limit = self._settings.max_in_flight
+        if self._is_open and not self._ready and len(self._tasks) < limit:
+            self._n_ready = min(self._n_ready * 2, limit)
         for one in sends:
             order, key = one.order, one.order.request.key
             if key in claims.granted:

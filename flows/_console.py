@@ -121,6 +121,15 @@ def print_summary(found: dict[str, Any]) -> None:
         win = found["win_rate"][method]
         table.add_row(name, *aucs, _interval(win))
     console.print(table)
+    aligned = found["alignment"]
+    if aligned is not None:
+        console.print(
+            f"basis of models {aligned['aligned_to_version']} kept: error of stored users' margins"
+            f" {_percent(aligned['alignment_error_share'])};"
+            f" {_percent(aligned['changed_users_share'])} of them choose otherwise in some"
+            f" held-out pair, {_percent(aligned['changed_cells_share'])} of all choices",
+            highlight=False,
+        )
     audit = found["judge_audit"]
     console.print(
         f"judge: {audit['n_judgments']:,} verdicts, {audit['n_unparsed']:,} unusable,"

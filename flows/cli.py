@@ -59,6 +59,10 @@ MaxCallsOption = Annotated[
 MaxCostOption = Annotated[
     float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
 ]
+AlignOption = Annotated[
+    str | None,
+    typer.Option(help='Keep the basis of an earlier model: a version of models, or "previous".'),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
 # What typer makes of a KeyboardInterrupt.
@@ -76,6 +80,7 @@ def run_attributes(
     mode: ModeOption = None,
     max_calls: MaxCallsOption = None,
     max_cost_usd: MaxCostOption = None,
+    align_to: AlignOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,6 +90,7 @@ def run_attributes(
         "ingest.prompts": prompts,
         "calls.max_calls": max_calls,
         "calls.max_cost_usd": max_cost_usd,
+        "fit.align_to": align_to,
     }
     _run("attributes", _config("attributes", profile, options, set_), as_json=as_json)
 
@@ -100,6 +106,7 @@ def run_prism(
     mode: ModeOption = None,
     max_calls: MaxCallsOption = None,
     max_cost_usd: MaxCostOption = None,
+    align_to: AlignOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,6 +116,7 @@ def run_prism(
         "ingest.prism": prism,
         "calls.max_calls": max_calls,
         "calls.max_cost_usd": max_cost_usd,
+        "fit.align_to": align_to,
     }
     _run("prism", _config("prism", profile, options, set_), as_json=as_json)
 

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 from pref_model.adapt import UserPrior
 from pref_model.errors import BadArray, BadSetting
 from pref_model.model import RewardModel
-from pref_model.types import Floats, finite_matrix
+from pref_model.types import Bools, Floats, finite_matrix
 
 # A direction in which users differ this much less than in the largest one is no direction.
 _RANK = 1e-6
@@ -164,7 +164,7 @@ def align(
     model_features: Floats,
     stored_weights: Floats,
     *,
-    held_out: Floats | None = None,
+    held_out: Bools | None = None,
     method: Literal["least_squares", "procrustes"] = "least_squares",
 ) -> Alignment:
     """Map a retrained model onto a previous basis, so that stored user weights stay usable.

@@ -20,6 +20,10 @@ SHOWN = {
         "consistent_share", "first_share", "position_bias_logit", "position_bias_low_logit",
         "position_bias_high_logit",
     ),
+    "alignment": (
+        "aligned_to_version", "is_same_encoder", "n_shared_pairs", "n_users",
+        "alignment_error_share", "changed_users_share", "changed_cells_share", "order_tau",
+    ),
     "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
     "win_rates": (
         "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
@@ -106,7 +110,12 @@ def lineage_graph(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -
 
 def direct_edges(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:
     """(parent, child) pairs less those that a longer way says already: a graph one can read."""
-    parents = {one.dataset: set(one.parents) for one in manifests}
+    versions = {one.dataset: one.version for one in manifests}
+    # A model aligned to an earlier one has models for a parent, but none of this graph.
+    parents = {
+        one.dataset: {name for name, version in one.parents.items() if versions[name] == version}
+        for one in manifests
+    }
 
     def ancestors(dataset: str) -> set[str]:
         found: set[str] = set()

@@ -49,7 +49,7 @@ def plan_stage(
     datasets: dict[str, str],
     places: dict[str, str] | None = None,
 ) -> StagePlan:
-    """Names a stage's work from what it depends on; costs no call and reads no dataset.
+    """Names a stage's work from what it depends on; costs no call and reads no rows.
 
     Args:
         stage: The stage.
@@ -60,6 +60,8 @@ def plan_stage(
     """
     code = code_sha256(stage.module)
     parents = {name: datasets[name] for name in stage.reads}
+    if isinstance(stage, Stage) and stage.settle:
+        config, parents = stage.settle(warehouse_at(warehouse), config, parents, code)
     version = dataset_version(stage.name, code, config, parents)
     return StagePlan(
         stage=stage.name,

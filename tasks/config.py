@@ -6,6 +6,7 @@ says only how calls are made (speed, caps, addresses) and never enters a version
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -120,6 +121,17 @@ class EncoderConfig(_Strict):
     max_tokens: int = Field(512, ge=8)
 
 
+@dataclass(frozen=True)
+class FlowFitConfig(FitConfig):
+    """`FitConfig`, and which earlier model's basis the base rewards keep.
+
+    Attributes:
+        align_to: A version of ``models``, or "previous"; None: a basis of its own.
+    """
+
+    align_to: str | None = None
+
+
 class AdaptConfig(_Strict):
     """New users: which questions are asked, and after how many answers weights are kept."""
 
@@ -218,7 +230,7 @@ class FlowConfig(_Strict):
     judge: JudgeConfig = JudgeConfig()
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
-    fit: FitConfig = FitConfig()
+    fit: FlowFitConfig = FlowFitConfig()
     adapt: AdaptConfig = AdaptConfig()
     win: WinConfig = WinConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -22,7 +22,8 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     Returns:
         ``calls_made``, ``calls_reused``, ``cost_usd`` (money spent in this run), ``datasets``
         {name: version}, ``auc`` {method: {answers: {mean, low, high}}}, ``win_rate``
-        {method: {mean, low, high}}, ``judge_audit``, ``report`` (a path), ``is_simulated``.
+        {method: {mean, low, high}}, ``judge_audit``, ``alignment`` (None without one), ``report``
+        (a path), ``is_simulated``.
     """
     warehouse = warehouse_at(config.warehouse)
 
@@ -48,6 +49,7 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
         "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
         "win_rate_answers": config.win.n_answers,
         "judge_audit": audit,
+        "alignment": next(iter(rows("alignment")), None),
         "is_simulated": is_simulated,
         "report": str(warehouse.file_path("report", chain.datasets["report"], "report.html")),
     }

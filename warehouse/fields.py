@@ -197,6 +197,30 @@ _DECLARED = (
     _text("file_sha256", "SHA-256 of that file."),
     _vector("base_rewards", pa.float32(), "logit", "Base rewards of the response, length d."),
     _vector("weights", pa.float64(), None, "The user's weights on the base rewards, length d."),
+    # a retrain in an earlier model's basis
+    _text("aligned_to_version", "Version of the earlier models whose basis was kept."),
+    _flag("is_same_encoder", "Whether the earlier model reads the same embeddings."),
+    _count("n_shared_pairs", "pairs", "Pairs that both models score."),
+    _number(
+        "alignment_error_share",
+        "share of margins",
+        "Root-mean-square change of stored users' margins on held-out pairs over their size.",
+    ),
+    _fraction(
+        "changed_users_share",
+        "share of users",
+        "Stored users who would choose otherwise in at least one held-out pair.",
+    ),
+    _fraction(
+        "changed_cells_share",
+        "share of cells",
+        "Held-out choices of stored users that change: cells of user and pair.",
+    ),
+    _number(
+        "order_tau",
+        None,
+        "Mean Kendall tau-b of stored users' orders of held-out pairs; null if none has an order.",
+    ),
     # adaptation and measures
     _count("n_answers", "answers", "Answers of a new user that the method has learned from."),
     _count("step", "answers", "Place of the question in the user's interview, from 1."),

@@ -279,6 +279,17 @@ _DECLARED = (
         foreign={"persona_id": _PERSONA},
     ),
     Table(
+        name="alignment",
+        grain="One row is the map of a retrained model onto the basis of an earlier one.",
+        absent="The model keeps a basis of its own.",
+        key=("aligned_to_version",),
+        columns=(
+            "aligned_to_version", "is_same_encoder", "n_shared_pairs", "n_users",
+            "alignment_error_share", "changed_users_share", "changed_cells_share", "order_tau",
+        ),
+        nullable=frozenset({"order_tau"}),
+    ),
+    Table(
         name="adapted_weights",
         grain="One row is the weights of one new user by one method after some answers.",
         absent="The user had fewer answers to give, or the method does not adapt.",

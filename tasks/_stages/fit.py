@@ -11,14 +11,19 @@ import numpy as np
 import pyarrow as pa
 
 from tasks._convert import vector_column, vectors
+from tasks._stages.align import align_to_earlier, settle
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
 
 def build(inputs: Inputs) -> dict[str, Output]:
-    """Fits both models; the validation part (seen users, new pairs) chooses and stops."""
+    """Fits both models; the validation part (seen users, new pairs) chooses and stops.
+
+    The base rewards come in their canonical basis, or in that of the model they are aligned to.
+    """
     from pref_model.baselines import fit_classic
+    from pref_model.basis import canonicalize
     from pref_model.checkpoint import save_model, tensors_file
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
@@ -36,6 +41,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
             "pref": fit_reward_model(world.differences, parts[0], seen, settings, run, parts[1]),
             "classic": fit_classic(world.differences, parts[0], seen, settings, run, parts[1]),
         }
+    models["pref"] = canonicalize(models["pref"], world.differences[: world.n_seen_pairs])
+    aligned = align_to_earlier(inputs, world, models["pref"], encoder_id)
+    if aligned is not None:
+        models["pref"] = aligned.model
     rows: list[dict[str, Any]] = []
     files: dict[str, bytes] = {}
     for method, model in models.items():
@@ -73,6 +82,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
         "models": Output(pa.Table.from_pylist(by_method, TABLES["models"].schema), files),
         "base_rewards": Output(base_rewards),
         "user_weights": Output(user_weights),
+        "alignment": Output(
+            pa.Table.from_pylist([aligned.row] if aligned else [], TABLES["alignment"].schema)
+        ),
     }
 
 
@@ -96,7 +108,8 @@ def _one_thread() -> Iterator[None]:
 STAGE = Stage(
     name="fit",
     reads=("pairs", "preferences", "splits", "embeddings"),
-    writes=("models", "base_rewards", "user_weights"),
+    writes=("models", "base_rewards", "user_weights", "alignment"),
     module=__name__,
     build=build,
+    settle=settle,
 )

@@ -25,6 +25,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     audit = next(
         row for row in inputs.read("judge_audit").to_pylist() if row["slice_kind"] == "overall"
     )
+    alignment = next(iter(inputs.read("alignment").to_pylist()), None)
     manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
     figures = {"auc": auc_by_answers(auc), "win_rates": win_rates(wins)}
     page = _environment().from_string(_source("report_page.html"))
@@ -36,6 +37,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         answers=sorted({row["n_answers"] for row in auc}),
         wins={row["method"]: row for row in wins},
         audit=audit,
+        alignment=alignment,
         truth=inputs.config.get("true_position_bias_logit"),
         auc_figure=figures["auc"].svg,
         win_figure=figures["win_rates"].svg,
@@ -48,7 +50,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     )
     saved = {f"{name}.png": drawn.png for name, drawn in figures.items()}
     saved["report.html"] = html.encode()
-    return {"report": Output(_numbers(auc, wins, audit), saved)}
+    return {"report": Output(_numbers(auc, wins, audit, alignment), saved)}
 
 
 def describe_page() -> dict[str, str]:
@@ -152,15 +154,19 @@ def _spending(
 
 
 def _numbers(
-    auc: list[dict[str, Any]], wins: list[dict[str, Any]], audit: dict[str, Any]
+    auc: list[dict[str, Any]],
+    wins: list[dict[str, Any]],
+    audit: dict[str, Any],
+    alignment: dict[str, Any] | None,
 ) -> pa.Table:
     rows = [_number(f"{row['method']}@{row['n_answers']}", "auc", row) for row in auc]
     rows += [_number(f"{row['method']}@{row['n_answers']}", "win_rate", row) for row in wins]
-    rows += [
-        {"figure": "judge_audit", "key": name, "value": float(value), "low": None, "high": None}
-        for name, value in audit.items()
-        if isinstance(value, int | float)
-    ]
+    for figure, found in (("judge_audit", audit), ("alignment", alignment or {})):
+        rows += [
+            {"figure": figure, "key": name, "value": float(value), "low": None, "high": None}
+            for name, value in found.items()
+            if isinstance(value, int | float)
+        ]
     rows.sort(key=lambda row: (row["figure"], row["key"]))
     return pa.Table.from_pylist(rows, TABLES["report"].schema)
 
@@ -180,8 +186,8 @@ STAGE = Stage(
     reads=(
         "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
         "judge_audit", "splits", "embeddings", "models", "base_rewards", "user_weights",
-        "adapted_weights", "questions", "auc", "auc_means", "pool_responses", "pool_embeddings",
-        "selections", "win_judgments", "win_rates",
+        "alignment", "adapted_weights", "questions", "auc", "auc_means", "pool_responses",
+        "pool_embeddings", "selections", "win_judgments", "win_rates",
     ),
     writes=("report",),
     module=__name__,

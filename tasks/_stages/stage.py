@@ -16,13 +16,17 @@ import pyarrow as pa
 from tasks.types import StagePlan
 from warehouse.store import Warehouse
 
+Settle = Callable[
+    [Warehouse, dict[str, Any], dict[str, str], str], tuple[dict[str, Any], dict[str, str]]
+]
+
 
 @dataclass(frozen=True)
 class Output:
-    """Rows (and files) of one dataset."""
+    """Rows (and files, as bytes or as paths to copy from) of one dataset."""
 
     rows: pa.Table | Iterable[pa.RecordBatch]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage that makes no calls; ``module`` is where its code begins (`tasks._stages.code`)."""
+    """A stage that makes no calls; ``module`` is where its code begins (`tasks._stages.code`).
+
+    ``settle`` turns what only the warehouse can tell into configuration and parents: given
+    warehouse, configuration, parents and code hash, it returns the two that enter the version.
+    """
 
     name: str
     module: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     build: Callable[[Inputs], dict[str, Output]]
+    settle: Settle | None = None
 
 
 # Versions are immutable, so a table read once stays right; the bound is for memory alone.

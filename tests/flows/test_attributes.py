@@ -230,3 +230,25 @@ def wait_for(url: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"{url} does not answer")
+
+
+def test_a_retrain_keeps_the_basis_of_the_model_before_it_and_is_found_again(
+    first: tuple[Pref, Path, Finished],
+) -> None:
+    pref, warehouse, _ = first
+    # Twelve prompts are too few to fix eight base rewards.
+    done = pref.attributes(warehouse, "--set", "fit.d=3")
+    before = done.found["datasets"]["models"]
+    words = ("--align-to", "previous", "--set", "fit.d=3", "--set", "fit.user_l2=0.5")
+    retrained = pref.attributes(warehouse, *words)
+    assert retrained.code == 0, retrained.err
+    aligned = retrained.found["alignment"]
+    assert done.found["alignment"] is None
+    assert aligned["aligned_to_version"] == before
+    assert aligned["n_users"] == 16
+    assert 0 <= aligned["alignment_error_share"] < 1
+    html = Path(retrained.found["report"]).read_text("utf-8")
+    assert f"models <code>{before}</code>" in html
+    again = pref.attributes(warehouse, *words)
+    assert again.found["datasets"] == retrained.found["datasets"]
+    assert pref.run("audit", "--warehouse", str(warehouse)).code == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tasks import _cards as cards
@@ -12,7 +13,7 @@ def manifest(dataset: str, *parents: str) -> Manifest:
         stage="s",
         code_sha256="0" * 64,
         config={},
-        parents=dict.fromkeys(parents, "b" * 12),
+        parents=dict.fromkeys(parents, "a" * 12),
         flow_run_id="f",
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         libraries={},
@@ -50,6 +51,11 @@ def test_a_graph_leaves_out_edges_that_a_longer_way_says_already() -> None:
         ("responses", "pairs"),
         ("pairs", "judgments"),
     ]
+
+
+def test_a_graph_leaves_out_a_parent_of_an_earlier_run() -> None:
+    earlier = replace(CHAIN[1], parents={"prompts": "a" * 12, "responses": "b" * 12})
+    assert cards.direct_edges([CHAIN[0], earlier]) == [("prompts", "responses")]
 
 
 def test_every_dataset_of_a_run_is_a_node_with_a_link() -> None:

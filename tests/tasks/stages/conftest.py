@@ -15,9 +15,10 @@ from tasks._llm.simulator.judge import JUDGE_MODEL, judge_truth
 from tasks._llm.simulator.responder import respond
 from tasks._llm.simulator.settings import SimulatorSettings
 from tasks._llm.types import CallReply, CallRequest
-from tasks._runs import plan_stage
+from tasks._runs import RunIds, plan_stage, run_stage
 from tasks._stages.calls import CallStage, Complete
 from tasks._stages.stage import Inputs, Stage
+from tasks.types import StagePlan
 from warehouse.manifest import Provenance
 from warehouse.store import Warehouse, open_warehouse
 from warehouse.tables import TABLES
@@ -69,7 +70,9 @@ class Bench:
         self.warehouse: Warehouse = open_warehouse(root)
         self.versions: dict[str, str] = {}
 
-    def put(self, dataset: str, rows: list[dict[str, Any]] | pa.Table) -> None:
+    def put(
+        self, dataset: str, rows: list[dict[str, Any]] | pa.Table, made_from: Sequence[str] = ()
+    ) -> None:
         """Commits rows as a version of a dataset."""
         schema = TABLES[dataset].schema
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema)
@@ -78,7 +81,7 @@ class Bench:
             stage="test",
             code_sha256=content,
             config={"dataset": dataset},
-            parents={},
+            parents={name: self.versions[name] for name in made_from},
             flow_run_id="test",
             started_at=datetime.now(UTC),
             libraries={},
@@ -90,6 +93,18 @@ class Bench:
         """What a stage with this configuration reads."""
         plan = plan_stage(stage, str(self.warehouse.root), config, self.versions)
         return Inputs(self.warehouse, plan)
+
+    def run(self, stage: Stage, **config: Any) -> StagePlan:
+        """Commits what a stage makes, as a flow would."""
+        plan = self.inputs(stage, **config).plan
+        run_stage(plan, stage, RunIds("test", None))
+        self.versions |= dict.fromkeys(stage.writes, plan.version)
+        return plan
+
+    def rows(self, dataset: str, version: str | None = None) -> list[dict[str, Any]]:
+        """Rows of a dataset, as last put or run."""
+        found = self.warehouse.read(dataset, version or self.versions[dataset])
+        return list(found.to_pylist())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.tasks.stages.prism_rows import write_prism
 SAMPLE = SHARED / "data" / "prism"
 SMALL = (
     "ingest.n_personas=20",
-    "rate.min_rating=1",
+    "rate.min_rating=3",
     'sift.conversation_types=["controversy guided"]',
     "choose.n_prompts=12",
     "design.personas_per_pair=10",
@@ -41,9 +41,7 @@ def first(
         pytest.skip("the sample of PRISM is not beside this checkout")
     home = tmp_path_factory.mktemp("prism")
     pref = Pref(home, prefect_server)
-    # The simulator rates nothing, so nobody is asked.
-    no_rating = ("--set", "rate.min_rating=null")
-    return pref, home / "data", pref.run(*words("run", SAMPLE, home / "data", *no_rating))
+    return pref, home / "data", pref.run(*words("run", SAMPLE, home / "data"))
 
 
 def test_the_flow_ends_with_the_numbers_of_all_flows(first: tuple[Pref, Path, Finished]) -> None:
@@ -61,7 +59,7 @@ def test_a_second_run_makes_no_call_and_gives_the_same_versions(
     first: tuple[Pref, Path, Finished],
 ) -> None:
     pref, warehouse, done = first
-    again = pref.run(*words("run", SAMPLE, warehouse, "--set", "rate.min_rating=null"))
+    again = pref.run(*words("run", SAMPLE, warehouse))
     assert again.code == 0, again.err
     assert again.found["calls_made"] == 0
     assert again.found["datasets"] == done.found["datasets"]

@@ -6,16 +6,23 @@ answer, in which style, or what the other order of the same pair gave.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from prompts.traits import ATTRIBUTES, attribute_of, sign
+from prompts.traits import ATTRIBUTES
 from tasks._llm.simulator.draws import uniform_from
-from tasks._llm.simulator.messages import identity, tagged, traits_named
+from tasks._llm.simulator.messages import content_text, identity, tagged
 from tasks._llm.simulator.settings import SimulatorSettings
 from tasks._llm.simulator.style import score_vector
+from tasks._llm.simulator.tastes import taste
 
 JUDGE_MODEL = "simulated-judge"
+# A second judge of the same tastes, noisier and leaning the other way: for audits to compare.
+SECOND_JUDGE_MODEL = "simulated-judge-b"
+JUDGE_MODELS = (JUDGE_MODEL, SECOND_JUDGE_MODEL)
+_SECOND_NOISE = 1.5
+_SECOND_BIAS = -0.5
 
 Form = Literal["exact", "sloppy", "off_menu"]
 
@@ -48,6 +55,8 @@ OFF_MENU_REPLIES: tuple[str, ...] = (
     "The first has more detail, while the second has the better tone.",
 )
 _NOTHING_TO_JUDGE = "There are no two responses here to choose between."
+# A judge that is asked how certain it is says so on a line before its verdict.
+_CERTAINTY = "CERTAINTY:"
 
 
 class JudgeTruth(NamedTuple):
@@ -56,7 +65,7 @@ class JudgeTruth(NamedTuple):
     Attributes:
         p_first: Probability that the first answer is chosen, given that the reply has a verdict.
         option: The option in the reply, "1" or "2"; None where the reply has no usable verdict.
-        form: ``exact`` (the reply is exactly the grammar's line), ``sloppy`` (usable, but not in
+        form: ``exact`` (the reply is exactly what was asked for), ``sloppy`` (usable, but not in
             that form) or ``off_menu`` (no usable verdict).
         reply: The text of the reply.
     """
@@ -69,18 +78,16 @@ class JudgeTruth(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _weights(persona: str, common_taste: float) -> tuple[float, ...]:
-    weights = [common_taste * shared for shared in _COMMON]
-    names = [attribute.name for attribute in ATTRIBUTES]
-    for trait in traits_named(persona):
-        weights[names.index(attribute_of(trait).name)] += sign(trait)
-    return tuple(weights)
+    own = taste(persona)
+    return tuple(common_taste * shared + one for shared, one in zip(_COMMON, own, strict=True))
 
 
 def utility(text: str, persona: str, settings: SimulatorSettings) -> float:
     """Return how much a persona likes an answer.
 
-    The sum over the persona's traits of sign · style score, plus `common_taste` times a weighted
-    sum of scores that is the same for everyone. Every score is in [-1, 1].
+    The sum of the persona's own weights (`tasks._llm.simulator.tastes`) times the style scores,
+    plus `common_taste` times a weighted sum of scores that is the same for everyone. Every score
+    is in [-1, 1].
     """
     weights = _weights(persona, settings.common_taste)
     return sum(map(float.__mul__, weights, score_vector(text)))
@@ -115,6 +122,7 @@ def judge_truth(
     messages: Sequence[Mapping[str, Any]],
     settings: SimulatorSettings,
     *,
+    model: str = JUDGE_MODEL,
     request_seed: int | None = None,
     choice: int = 0,
 ) -> JudgeTruth:
@@ -128,24 +136,46 @@ def judge_truth(
     Args:
         messages: The request's messages, with <persona>, <response_1> and <response_2>.
         settings: The judge's parameters.
+        model: One of `JUDGE_MODELS`.
         request_seed: The request's own ``seed``, if it has one.
         choice: The number of the choice where the request asks for several.
     """
+    settings = of_model(model, settings)
     first, second = tagged(messages, "response_1"), tagged(messages, "response_2")
     if first is None or second is None:
         return JudgeTruth(0.5, None, "off_menu", _NOTHING_TO_JUDGE)
     persona = tagged(messages, "persona") or ""
     difference = utility(first, persona, settings) - utility(second, persona, settings)
     probability = p_first(difference, settings)
-    key = identity(
-        JUDGE_MODEL, messages, seed=settings.seed, request_seed=request_seed, choice=choice
-    )
+    key = identity(model, messages, seed=settings.seed, request_seed=request_seed, choice=choice)
     wording = int.from_bytes(key[24:32], "big")
     if uniform_from(key[8:16]) < settings.off_menu_rate:
         reply = OFF_MENU_REPLIES[wording % len(OFF_MENU_REPLIES)]
         return JudgeTruth(probability, None, "off_menu", reply)
     option: Literal["1", "2"] = "1" if uniform_from(key[:8]) < probability else "2"
-    if uniform_from(key[16:24]) < settings.sloppy_rate:
-        reply = SLOPPY_FORMS[wording % len(SLOPPY_FORMS)].format(option=option)
-        return JudgeTruth(probability, option, "sloppy", reply)
-    return JudgeTruth(probability, option, "exact", f"VERDICT: {option}")
+    is_sloppy = uniform_from(key[16:24]) < settings.sloppy_rate
+    form = SLOPPY_FORMS[wording % len(SLOPPY_FORMS)] if is_sloppy else "VERDICT: {option}"
+    reply = form.format(option=option)
+    if any(_CERTAINTY in content_text(message) for message in messages):
+        chosen = probability if option == "1" else 1.0 - probability
+        reply = f"{_CERTAINTY} {certainty(chosen)}\n{reply}"
+    return JudgeTruth(probability, option, "sloppy" if is_sloppy else "exact", reply)
+
+
+def of_model(model: str, settings: SimulatorSettings) -> SimulatorSettings:
+    """Return a judge's own parameters: those of the second derive from the first's."""
+    if model != SECOND_JUDGE_MODEL:
+        return settings
+    return replace(
+        settings,
+        noise_scale=_SECOND_NOISE * settings.noise_scale,
+        position_bias_logit=_SECOND_BIAS * settings.position_bias_logit,
+    )
+
+
+def certainty(p_chosen: float) -> int:
+    """Return how certain a judge says it is, 0 to 100 in steps of 5, of a choice it made.
+
+    0 where the choice was no better than a coin's, or went against the odds.
+    """
+    return 5 * round(20.0 * max(0.0, 2.0 * p_chosen - 1.0))

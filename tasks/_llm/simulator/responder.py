@@ -1,7 +1,8 @@
 """The simulated responder: an answer in the prompt's own words, in the style asked for.
 
 It reads the <style>, <prompt> and <draft> of a request and knows no facts: what it says about the
-prompt is empty by design, only the wording carries something.
+prompt is empty by design, only the wording carries something. Asked to criticize a draft for a
+<persona>, it names the traits the draft lacks for that person; a rewrite follows its <critique>.
 """
 
 import re
@@ -14,7 +15,8 @@ from tasks._llm.simulator.draws import Draws
 from tasks._llm.simulator.messages import content_text, identity, tagged, traits_named
 from tasks._llm.simulator.phrases import content_bank, trait_bank
 from tasks._llm.simulator.settings import SimulatorSettings
-from tasks._llm.simulator.style import trait_evidence
+from tasks._llm.simulator.style import score_vector, trait_evidence
+from tasks._llm.simulator.tastes import taste
 from tasks._llm.simulator.topics import answer_kind, topics_of
 
 RESPONDER_MODEL = "simulated-responder"
@@ -42,6 +44,13 @@ _SHAPES: dict[str | None, _Shape] = {
     "concise": _Shape(17, 27, 1, 1, 1, 0, _MILD_RATE / 2),
 }
 _N_VERBOSE_LINES = 3
+_MOST_POINTS = 2
+_LEAST_GAIN = 0.2
+_POINTS = (
+    "This reader wants it more {trait}.",
+    "Make the wording {trait}; the draft hardly is.",
+    "For this reader the answer should be {trait}.",
+)
 _CLOSING = frozenset({"engaging", "unengaging"})
 
 
@@ -67,24 +76,48 @@ def respond(
 ) -> str:
     """Write the answer to a request, determined by the seed and what the request says.
 
-    The traits are those named as whole words in <style>; the subject is <prompt>, or the last
-    message where it has no such tag. With a <draft> the answer restyles the draft's sentences
-    about the prompt instead of writing new ones.
+    The traits are those named as whole words in <critique> or, without one, in <style>; the
+    subject is <prompt>, or the last message where it has no such tag. With a <draft> the answer
+    restyles the draft's sentences about the prompt instead of writing new ones; with a <persona>
+    and a <draft> and no <critique> it is a critique of the draft.
     """
     key = identity(
         RESPONDER_MODEL, messages, seed=settings.seed, request_seed=request_seed, choice=choice
     )
-    traits = traits_named(tagged(messages, "style") or "")
+    draft = tagged(messages, "draft")
+    critique = tagged(messages, "critique")
+    persona = tagged(messages, "persona")
+    if draft is not None and persona is not None and critique is None:
+        return criticized(draft, persona, Draws(key, "critique"))
+    traits = traits_named(critique or tagged(messages, "style") or "")
     prompt = tagged(messages, "prompt")
     if prompt is None:
         prompt = content_text(messages[-1]) if messages else ""
     topics = topics_of(prompt)
     plan = _plan(traits, topics, Draws(key, "style"))
-    draft = tagged(messages, "draft")
     content_draws = Draws(key, "content")
     kept = _kept_of(draft, topics, plan, traits) if draft else []
     content = _content(plan, prompt, topics, kept, content_draws)
     return _compose(plan, content, Draws(key, "order"))
+
+
+def criticized(draft: str, persona: str, draws: Draws) -> str:
+    """Name the traits, two at most, that would please the persona most where the draft lacks them.
+
+    What a trait would gain is the persona's weight times what its attribute's score has left.
+    """
+    gains = []
+    for weight, score, attribute in zip(
+        taste(persona), score_vector(draft), ATTRIBUTES, strict=True
+    ):
+        trait = attribute.first if weight > 0.0 else attribute.second
+        wanted = 1.0 if weight > 0.0 else -1.0
+        gains.append((abs(weight) * abs(wanted - score), trait))
+    gains.sort(reverse=True)
+    wanting = [trait for gain, trait in gains[:_MOST_POINTS] if gain > _LEAST_GAIN]
+    if not wanting:
+        return "This reader would find nothing amiss in the draft."
+    return "\n".join(draws.pick(_POINTS).format(trait=trait) for trait in wanting)
 
 
 def _plan(traits: Sequence[str], topics: Sequence[str], draws: Draws) -> _Plan:

@@ -25,10 +25,11 @@ from tasks._llm.simulator.faults import (
     reaches_the_model,
     send_fault,
 )
-from tasks._llm.simulator.judge import JUDGE_MODEL, judge_truth
+from tasks._llm.simulator.judge import JUDGE_MODELS, judge_truth
 from tasks._llm.simulator.limits import RateLimit
 from tasks._llm.simulator.messages import identity
 from tasks._llm.simulator.options import QuirkOptions
+from tasks._llm.simulator.rating import asks_for_rating, rating_reply
 from tasks._llm.simulator.responder import respond
 from tasks._llm.simulator.settings import SimulatorSettings
 
@@ -53,8 +54,20 @@ def answer(request: wire.ChatRequest, settings: SimulatorSettings) -> list[wire.
     """Return the choices that a request is answered with."""
     choices = []
     for index in range(request.n):
-        if request.model == JUDGE_MODEL:
-            truth = judge_truth(request.messages, settings, request_seed=request.seed, choice=index)
+        is_judge = request.model in JUDGE_MODELS
+        if is_judge and asks_for_rating(request.messages):
+            reply = rating_reply(
+                request.model, request.messages, settings, request_seed=request.seed, choice=index
+            )
+            choices.append(wire.Choice(reply, {}))
+        elif is_judge:
+            truth = judge_truth(
+                request.messages,
+                settings,
+                model=request.model,
+                request_seed=request.seed,
+                choice=index,
+            )
             has_verdict = truth.option is not None
             options = {"1": truth.p_first, "2": 1.0 - truth.p_first} if has_verdict else {}
             choices.append(wire.Choice(truth.reply, options))

@@ -32,9 +32,11 @@ _ANSWER_SOURCES = (
     "messages.py",
     "phrases.py",
     "phrases.toml",
+    "rating.py",
     "responder.py",
     "restyle.py",
     "style.py",
+    "tastes.py",
     "topics.py",
 )
 # Quirks change answers where there are any; see `fingerprint`.

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tasks._llm.simulator.judge import JUDGE_MODEL
+from tasks._llm.simulator.judge import JUDGE_MODELS
 from tasks._llm.simulator.messages import content_text
 from tasks._llm.simulator.responder import RESPONDER_MODEL
 
-MODELS = (RESPONDER_MODEL, JUDGE_MODEL)
+MODELS = (RESPONDER_MODEL, *JUDGE_MODELS)
 
 # A fixed time: a reply must be the same bytes whenever it is given.
 CREATED = 1_767_225_600

@@ -95,6 +95,7 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [
         "simulated-responder",
         "simulated-judge",
+        "simulated-judge-b",
     ]
     assert client.models.retrieve("simulated-judge").owned_by == "simulation"
 

@@ -152,9 +152,7 @@ def test_a_cancelled_batch_keeps_what_it_finished_and_frees_the_rest(
     process = provider(duration_s=25.0)
     try:
         team = Team(tmp_path, prefect_server, process)
-        run = team.pref.start(
-            *attributes_words(team.warehouse, *team.words, "--mode", "batch")
-        )
+        run = team.pref.start(*attributes_words(team.warehouse, *team.words, "--mode", "batch"))
         wait_for_lines(process, run, 24)
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=30)

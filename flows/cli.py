@@ -296,12 +296,24 @@ def sql(
 
 @app.command()
 def lineage(
-    name: Annotated[str, typer.Argument(help="A dataset.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A dataset; with --forward also call:KEY, template:NAME, model:NAME, persona:ID,"
+            " prompt:ID, pair:ID or response:ID."
+        ),
+    ],
     version: Annotated[str | None, typer.Argument(help="Its version; default: current.")] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was built on it instead.")
+    ] = False,
     warehouse: WarehouseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a dataset was made from, down to the prompts."""
+    """Show what a dataset was made from, down to the prompts; or what was built on something."""
+    if forward:
+        _forward(_open(warehouse), name, version, as_json=as_json)
+        return
     from warehouse.lineage import lineage_tree, render_lines, to_json
 
     tree = lineage_tree(_open(warehouse), name, version)
@@ -309,6 +321,52 @@ def lineage(
         sys.stdout.write(json.dumps(to_json(tree), indent=1) + "\n")
     else:
         sys.stdout.write("\n".join(render_lines(tree)) + "\n")
+
+
+def _forward(store: Any, name: str, version: str | None, *, as_json: bool) -> None:
+    from warehouse.forward import uses
+
+    current = store.current()
+    rows = [
+        {
+            "dataset": one.manifest.dataset,
+            "version": one.manifest.version,
+            "is_current": current.get(one.manifest.dataset) == one.manifest.version,
+            "rows_naming_it": one.n_rows,
+            "through": ", ".join(one.via),
+        }
+        for one in uses(store, name, version)
+    ]
+    _show(rows, as_json=as_json)
+
+
+@app.command()
+def gc(
+    warehouse: WarehouseOption = None,
+    keep_runs: Annotated[
+        int, typer.Option(min=1, help="Complete runs of each flow whose datasets are kept.")
+    ] = 3,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them, not only list.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List dataset versions that nothing refers to; remove them with --delete. Calls are kept."""
+    from warehouse.cleaning import clean, unreferenced
+
+    found = (clean if delete else unreferenced)(_open(warehouse), keep_runs)
+    rows = [
+        {
+            "dataset": one.dataset,
+            "version": one.version,
+            "n_rows": one.n_rows,
+            "n_bytes": one.n_bytes,
+        }
+        for one in found
+    ]
+    _show(rows, as_json=as_json)
+    if rows and not as_json:
+        n_bytes = sum(one.n_bytes for one in found)
+        done = "removed" if delete else "would be removed; pass --delete"
+        sys.stdout.write(f"{len(rows)} versions, {n_bytes / 1e6:.1f} MB: {done}\n")
 
 
 @app.command()

@@ -242,6 +242,16 @@ class Warehouse:
             raise DatasetCorrupt(corrupt_line(manifest, faults))
         return folder
 
+    def remove(self, manifest: Manifest) -> None:
+        """Takes a version away in one step; its bytes go after that.
+
+        The caller holds the warehouse's lock and knows that nothing needs the version.
+        """
+        folder = self._version_folder(manifest.dataset, manifest.version)
+        with temporary_folder(folder.parent) as away:
+            folder.rename(away / folder.name)
+            sync_folder(folder.parent)
+
     def verify(self, manifest: Manifest) -> None:
         """Hash every file again and compare with what was committed.
 

@@ -3,7 +3,7 @@
 The other direction, what a dataset was made from, is `warehouse.lineage`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -104,7 +104,7 @@ def _direct(warehouse: Warehouse, one: Manifest, kind: str, name: str) -> int | 
 
 
 def _with_children(
-    warehouse: Warehouse, direct: dict[tuple[str, str], int | None], roots: set[str]
+    warehouse: Warehouse, direct: Mapping[tuple[str, str], int | None], roots: set[str]
 ) -> list[Use]:
     found: dict[tuple[str, str], Use] = {}
     for one in _parents_first(warehouse.manifests()):

@@ -9,7 +9,7 @@ from prefect import flow
 from flows.shards import run_shards
 from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
 from tasks.judge import DESIGN, JUDGE
@@ -20,7 +20,7 @@ from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
 
 
 @flow(name="attributes", persist_result=False)
-def attributes(config: AttributesConfig) -> dict[str, Any]:
+def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, Any]:
     """Regenerates the Attributes preference matrix, trains base rewards and measures them.
 
     84 users, each with two of 14 traits, judge pairs of contrasting responses in both orders.
@@ -34,9 +34,11 @@ def attributes(config: AttributesConfig) -> dict[str, Any]:
     Args:
         config: See `tasks.config.AttributesConfig`; each field says what it does. The default
             runs on the embedded simulator, and its answers are simulated.
+        until: The last stage: with "split" the matrix is regenerated, with "auc" base rewards are
+            trained on it too, with "report" all is measured and told.
 
     Returns:
-        The summary that ``pref run attributes --json`` prints.
+        The summary that ``pref run attributes --json`` prints; of a part, its calls and datasets.
     """
     with Chain("attributes", config, run_shards) as chain:
         # The matrix: prompts and users, two responses a prompt, every verdict in both orders.
@@ -46,11 +48,15 @@ def attributes(config: AttributesConfig) -> dict[str, Any]:
         chain.calls(JUDGE)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
+        if until == "split":
+            return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)
+        if until == "auc":
+            return chain.told()
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)

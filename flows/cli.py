@@ -493,6 +493,53 @@ def simulate(
 
 
 @app.command()
+def deploy(
+    flow: Annotated[str, typer.Argument(help="attributes or prism.")] = "attributes",
+    profile: Annotated[str | None, typer.Option(help="As `pref run` takes it.")] = None,
+    prompts: PromptsOption = None,
+    prism: PrismOption = None,
+    warehouse: WarehouseOption = None,
+    llm_base_url: BaseUrlOption = None,
+    judge_model: JudgeOption = None,
+    responder_model: ResponderOption = None,
+    mode: ModeOption = None,
+    max_cost_usd: MaxCostOption = None,
+    align_to: AlignOption = "previous",
+    set_: SetOption = None,
+    work_pool: Annotated[
+        str | None, typer.Option(help="Process pool whose workers run them; default: this process.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="Put before the deployments' names, to tell warehouses apart.")
+    ] = "",
+    regenerate: Annotated[str, typer.Option(help="Cron, UTC; empty for none.")] = "0 3 * * 1",
+    retrain: Annotated[str, typer.Option(help="Cron, UTC; empty for none.")] = "0 5 * * *",
+) -> None:
+    """Deploy regenerating weekly, retraining nightly and on new preferences, then measuring."""
+    from tasks._settings import prepare_prefect, require_server
+
+    options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
+    options["calls.max_cost_usd"] = max_cost_usd
+    options["fit.align_to"] = align_to
+    options["ingest.prism" if flow == "prism" else "ingest.prompts"] = (
+        prism if flow == "prism" else prompts
+    )
+    default = "quickstart-prism" if flow == "prism" else "quickstart"
+    config = _config(flow, profile or default, options, set_)
+    prepare_prefect(config.warehouse)
+    require_server()
+    from flows.deployments import Schedules, deployments, register, serve_here
+
+    found = deployments(config, Schedules(regenerate, retrain), work_pool, label)
+    if work_pool is None:
+        serve_here(found)
+        return
+    for name in register(found, work_pool):
+        sys.stdout.write(f"{name}\n")
+    sys.stdout.write(f"start a worker with: prefect worker start --pool {work_pool}\n")
+
+
+@app.command()
 def server(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of API and UI.")] = 4200,

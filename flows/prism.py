@@ -9,7 +9,7 @@ from prefect import flow
 from flows.shards import run_shards
 from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
-from tasks.config import PrismConfig
+from tasks.config import PrismConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
@@ -19,7 +19,7 @@ from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
 
 
 @flow(name="prism", persist_result=False)
-def prism(config: PrismConfig) -> dict[str, Any]:
+def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
     """Regenerates PRISM's augmented preference matrix, trains base rewards and measures them.
 
     Users are PRISM's participants, known by what they told in a survey. Prompts are what they
@@ -32,9 +32,10 @@ def prism(config: PrismConfig) -> dict[str, Any]:
     Args:
         config: See `tasks.config.PrismConfig`. ``ingest.prism`` has no default: PRISM is not part
             of this package. By default every prompt is kept and nobody rates them.
+        until: The last stage, as in `attributes`.
 
     Returns:
-        The summary that ``pref run prism --json`` prints.
+        The summary that ``pref run prism --json`` prints; of a part, its calls and datasets.
     """
     with Chain("prism", config, run_shards) as chain:
         # The prompts: participants and conversations, filters, a rating of controversy.
@@ -48,11 +49,15 @@ def prism(config: PrismConfig) -> dict[str, Any]:
         chain.calls(JUDGE)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
+        if until == "split":
+            return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)
+        if until == "auc":
+            return chain.told()
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.errors import InputRejected
+
 # What every Prefect server that we start or document needs. The defaults write 16 to 19 task runs
 # a second and drop what the queue cannot hold; with these none of 300 was lost in 2 s.
 PREFECT_DEFAULTS = {
@@ -41,6 +43,21 @@ def read_environment() -> Environment:
         warehouse=get("PREF_WAREHOUSE"),
         ledger_url=get("PREF_LEDGER_URL"),
     )
+
+
+def require_server() -> None:
+    """Refuses what needs a Prefect server that outlives this process, where none is named.
+
+    Raises:
+        InputRejected: No server is configured.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise InputRejected(
+            "Prefect server: none is configured, expected PREFECT_API_URL; start one with"
+            " `pref server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
 
 
 def prepare_server(api_url: str) -> None:

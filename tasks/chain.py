@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -21,6 +22,7 @@ from tasks.config import FlowConfig, as_json
 from tasks.publish import publish, publish_lineage
 from tasks.steps import CallStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
+from warehouse.errors import WarehouseBusy
 from warehouse.runs import RunRecord
 
 RunShards = Callable[[StagePlan, CallPlan, int], CallCount]
@@ -85,17 +87,30 @@ class Chain(AbstractContextManager["Chain"]):
         self._warehouse = runs.warehouse_at(config.warehouse)
         self._run_id = str(flow_run.id or uuid.uuid4())
         self._started_at = datetime.now(UTC)
-        self._lock = self._warehouse.lock()
+        self._lock: AbstractContextManager[None] = nullcontext()
 
     def __enter__(self) -> Self:
         """Locks the warehouse and records that the run began.
 
         Raises:
-            WarehouseBusy: Another run is at work there.
+            WarehouseBusy: Another run is at work there, for longer than the settings let us wait.
         """
-        self._lock.__enter__()
+        self._lock = self._locked(self._config.calls.wait_for_warehouse_s)
         self._record(is_running=True, is_complete=False)
         return self
+
+    def _locked(self, wait_s: float) -> AbstractContextManager[None]:
+        end_s = time.monotonic() + wait_s
+        while True:
+            lock = self._warehouse.lock()
+            try:
+                lock.__enter__()
+            except WarehouseBusy:
+                if time.monotonic() >= end_s:
+                    raise
+                time.sleep(min(1.0, wait_s))
+            else:
+                return lock
 
     def __exit__(
         self,
@@ -111,6 +126,15 @@ class Chain(AbstractContextManager["Chain"]):
             self._record(is_running=False, is_complete=kind is None)
         finally:
             self._lock.__exit__(kind, error, trace)
+
+    def told(self) -> dict[str, Any]:
+        """Calls, money and datasets of the run so far."""
+        return {
+            "calls_made": self.count.made,
+            "calls_reused": self.count.reused,
+            "cost_usd": self.count.spent_usd,
+            "datasets": dict(self.datasets),
+        }
 
     def step(self, step: Step) -> None:
         """Runs a stage that makes no calls, or finds its datasets."""

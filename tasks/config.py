@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pref_model.model import FitConfig
 
+Until = Literal["split", "auc", "report"]
 ConversationType = Literal["unguided", "values guided", "controversy guided"]
 Sampling = dict[str, float | int | str | bool | None]
 
@@ -53,6 +54,9 @@ class CallSettings(_Strict):
     )
     batch_poll_s: float | None = Field(
         None, gt=0, description="Pause between looks at open batches; unset: 30 s"
+    )
+    wait_for_warehouse_s: float = Field(
+        0.0, ge=0, description="How long to wait for another run on the same warehouse"
     )
     shard_size: int = Field(200, ge=1, description="Calls in one Prefect task run")
     max_calls: int | None = Field(None, ge=0, description="Hard cap on calls bought in this run")

@@ -5,15 +5,21 @@ Written by an uncached task, since a cached one says nothing of the run that pro
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 
 from tasks import _cards as cards
 from tasks._runs import warehouse_at
 from tasks.types import StagePlan
+from warehouse.manifest import Manifest
+
+# The event of a dataset version that a run made, as opposed to found.
+MADE = "prefect.asset.materialization.succeeded"
 
 
 @task(name="publish", task_run_name="publish {plan.stage}", cache_policy=NO_CACHE)
@@ -48,10 +54,42 @@ def publish(
                 key=cards.key(ref["dataset"], "table"),
                 description=cards.grain(ref["dataset"]),
             )
+        if not is_reused:
+            _emit(manifest, warehouse.root)
     picture = cards.picture_of(warehouse, plan)
     if picture:
         create_markdown_artifact(picture, key=cards.key(plan.stage, "picture"))
     return made
+
+
+def asset_key(warehouse: Path, dataset: str) -> str:
+    """The name of a warehouse's dataset in Prefect's asset events."""
+    return f"pref://{warehouse}/{dataset}"
+
+
+def _emit(manifest: Manifest, root: Path) -> None:
+    """Tells Prefect of a new version, in the words of its own materialized assets.
+
+    Prefect's decorator would tell it of a cached task's data too, or not at all.
+    """
+    emit_event(
+        event=MADE,
+        resource={
+            "prefect.resource.id": asset_key(root, manifest.dataset),
+            "prefect.resource.name": manifest.dataset,
+            "pref.version": manifest.version,
+        },
+        related=[
+            {"prefect.resource.id": asset_key(root, parent), "prefect.resource.role": "asset"}
+            for parent in sorted(manifest.parents)
+        ],
+        payload={
+            "version": manifest.version,
+            "rows": manifest.n_rows,
+            "content_sha256": manifest.content_sha256,
+            "parents": dict(manifest.parents),
+        },
+    )
 
 
 @task(name="publish lineage", task_run_name="publish lineage", cache_policy=NO_CACHE)

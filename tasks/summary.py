@@ -41,10 +41,7 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
             config.llm.simulator
         ).position_bias_logit
     return {
-        "calls_made": chain.count.made,
-        "calls_reused": chain.count.reused,
-        "cost_usd": chain.count.spent_usd,
-        "datasets": dict(chain.datasets),
+        **chain.told(),
         "auc": auc,
         "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
         "win_rate_answers": config.win.n_answers,

@@ -112,6 +112,8 @@ def canonical_change(user_weights: npt.ArrayLike, pair_features: npt.ArrayLike) 
 
     Raises:
         BadArray: Shapes disagree, or no user has a non-zero weight.
+
+    Oracle: `reference.canonical_factors`.
     """
     weights = finite_matrix(user_weights, "user weights")
     features = finite_matrix(pair_features, "pair features", weights.shape[1])
@@ -191,7 +193,8 @@ def align(
         BadSetting: Unknown method, or the numbers of base rewards differ.
 
     Numerics: least squares shrinks towards zero the directions on which the models disagree; the
-    share of it is in `error`. Oracle: `numpy.linalg.lstsq`, `scipy.linalg.orthogonal_procrustes`.
+    share of it is in `error`. Oracle: `reference.aligned_map` and
+    `scipy.linalg.orthogonal_procrustes`.
     """
     old = finite_matrix(reference_features, "reference features")
     new = finite_matrix(model_features, "model features")

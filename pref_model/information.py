@@ -6,8 +6,7 @@ It scores numbers; which pairs they belong to is `questions`' business.
 from functools import lru_cache
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, spline_filter
 from scipy.special import expit, ndtr, xlogy
 
 from pref_model.likelihood import curvature
@@ -19,17 +18,18 @@ _LOGIT_STEP = 0.5
 _LOGITS = np.arange(-30.0, 30.0 + _LOGIT_STEP, _LOGIT_STEP)
 # E s(g) is nearly s(f / sqrt(1 + c q)): in that coordinate the table is smooth at any width.
 _PROBIT = np.pi / 8.0
-_LARGEST = 16.0
-_COARSE, _FINE = (161, 97), (641, 385)
-_WIDEST = 1e4
+_LARGEST = 20.0
+_STEPS = (300, 192)
+# Cells beyond each edge, so that the spline's end conditions, which decay by 0.27 a cell, are far.
+_MARGIN = 14
 
 
 def mutual_information(margin: Floats, variance: Floats) -> Floats:
     """Return BALD's h(E s(g)) - E h(s(g)) for g ~ N(margin, variance), in nats, from a table.
 
-    The table is bilinear in u = |f| / sqrt(1 + pi q / 8) on [0, 16] and v = sqrt(q) /
-    (1 + sqrt(q)) on [0, 1]; beyond u = 16, where less than 1e-5 nats are left, the value falls as
-    exp(-u), which keeps the order. It is made once a process, in about a tenth of a second.
+    A cubic spline holds the value over v^2 on a grid of u = |f| / sqrt(1 + pi q / 8) on [0, 20]
+    and v = (2 / pi) arctan sqrt(q) on [0, 1]; beyond u = 20, where less than 1e-7 nats are left,
+    the value falls as exp(-u), which keeps the order. Made once a process, in a quarter second.
 
     Args:
         margin: (...) f, logits.
@@ -38,48 +38,63 @@ def mutual_information(margin: Floats, variance: Floats) -> Floats:
     Returns:
         (...) in [0, log 2].
 
-    Numerics: within 2e-4 nats of `mutual_information_exact` everywhere, 2e-6 on average.
+    Numerics: within 2e-8 nats of `mutual_information_exact` everywhere; near a known logit, where
+    the value goes as v^2, relatively within 1e-5. The value is even in f and in v, and past v = 1
+    (an infinite width) both entropies go on as analytic functions of 1 / sqrt(q), which is how
+    the table gets values beyond its edges.
     Oracle: `mutual_information_exact`, and `reference.question_score` by adaptive quadrature.
     """
-    table = _table()
-    deviation = np.sqrt(variance)
+    coefficients = _coefficients()
     u = np.abs(margin) / np.sqrt(1.0 + _PROBIT * variance)
-    coordinates = np.empty((2, *u.shape))
-    np.multiply(u, (_FINE[0] - 1) / _LARGEST, out=coordinates[0])
-    np.multiply(deviation / (1.0 + deviation), _FINE[1] - 1, out=coordinates[1])
-    gain = map_coordinates(table, coordinates, order=1, mode="nearest")
+    v = (2.0 / np.pi) * np.arctan(np.sqrt(variance))
+    place = np.empty((2, *u.shape))
+    np.multiply(u, _STEPS[0] / _LARGEST, out=place[0])
+    np.minimum(place[0], _STEPS[0], out=place[0])
+    np.multiply(v, _STEPS[1], out=place[1])
+    place += _MARGIN
+    gain: Floats = map_coordinates(coefficients, place, order=3, prefilter=False)
+    gain *= v**2
     is_beyond = u > _LARGEST
     if np.any(is_beyond):
         gain[is_beyond] *= np.exp(_LARGEST - u[is_beyond])
-    result: Floats = gain
-    return result
+    return np.clip(gain, 0.0, np.log(2.0), out=gain)
 
 
 @lru_cache(maxsize=1)
-def _table() -> Floats:
-    """The fine table: a cubic spline through exact values on a coarse grid."""
-    u = np.linspace(0.0, _LARGEST, _COARSE[0])[:, None]
-    v = np.linspace(0.0, 1.0, _COARSE[1])[None, :]
-    deviation = np.minimum(v / np.maximum(1.0 - v, 1.0 / _WIDEST), _WIDEST)
-    margin = u * np.sqrt(1.0 + _PROBIT * deviation**2)
-    exact = mutual_information_exact(margin, np.broadcast_to(deviation**2, margin.shape))
-    spline = RectBivariateSpline(u[:, 0], v[0], exact, s=0)
-    fine = spline(np.linspace(0.0, _LARGEST, _FINE[0]), np.linspace(0.0, 1.0, _FINE[1]))
-    table: Floats = np.maximum(fine, 0.0)
-    table.flags.writeable = False
-    return table
+def _coefficients() -> Floats:
+    """Spline coefficients of the table, its margins included."""
+    steps = [np.arange(-_MARGIN, n + _MARGIN + 1) for n in _STEPS]
+    u = np.abs(steps[0] * (_LARGEST / _STEPS[0]))
+    v = np.abs(steps[1] / _STEPS[1])
+    is_known = v == 0.0
+    narrowness = 1.0 / np.tan(0.5 * np.pi * np.where(is_known, 1.0, v))  # 1 / sqrt(q)
+    deviation = 1.0 / np.maximum(np.abs(narrowness), 1e-9)
+    margin = u[:, None] * np.sqrt(1.0 + _PROBIT * deviation**2)
+    total, noise = _entropies(margin, np.broadcast_to(deviation, margin.shape))
+    # E h(s(g)) is odd in 1 / sqrt(q), h(E s(g)) even.
+    ratio = (total - np.where(narrowness < 0.0, -noise, noise)) / np.where(is_known, 1.0, v) ** 2
+    # Near a known logit the value is q s'(f) / 2.
+    ratio[:, is_known] = 0.125 * np.pi**2 * curvature(u)[:, None]
+    coefficients: Floats = spline_filter(ratio, order=3, mode="mirror")
+    coefficients.flags.writeable = False
+    return coefficients
 
 
 def mutual_information_exact(margin: Floats, variance: Floats) -> Floats:
     """Return the same by quadrature to about 1e-10 nats; 100 times slower. Shapes (...)."""
-    gain = np.empty_like(margin)
-    deviation = np.sqrt(variance)
+    total, noise = _entropies(margin, np.sqrt(variance))
+    return np.maximum(total - noise, 0.0)
+
+
+def _entropies(margin: Floats, deviation: Floats) -> tuple[Floats, Floats]:
+    """Return h(E s(g)) and E h(s(g)), g ~ N(margin, deviation^2), in nats."""
+    total, noise = np.empty_like(margin), np.empty_like(margin)
     is_narrow = deviation <= 1.0
     for part, expectations in ((is_narrow, _narrow), (~is_narrow, _wide)):
         if np.any(part):
-            first, second, noise = expectations(margin[part], deviation[part])
-            gain[part] = -_xlogx(first) - _xlogx(second) - noise
-    return np.maximum(gain, 0.0)
+            first, second, noise[part] = expectations(margin[part], deviation[part])
+            total[part] = -_xlogx(first) - _xlogx(second)
+    return total, noise
 
 
 def _narrow(margin: Floats, deviation: Floats) -> tuple[Floats, Floats, Floats]:

@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 from scipy.integrate import quad
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from pref_model.types import Floats
 
@@ -110,6 +110,77 @@ def leave_one_out_errors(differences: Floats, targets: Floats, ridge: float) -> 
         head = np.linalg.solve(x.T @ x + ridge * np.eye(width), x.T @ y)
         residuals[row] = targets[row] - differences[row] @ head
     return residuals
+
+
+def svd_start(labels: Floats, d: int, rounds: int) -> tuple[Floats, Floats, float]:
+    """Algorithm 1, step 1 as `svd.svd_start` does it, on a matrix that is written out.
+
+    Args:
+        labels: (U, M) in [0, 1], nan where nobody asked.
+        d: Base rewards.
+        rounds: Rounds of imputation, as many as the fast routine made.
+
+    Returns:
+        User weights (U, d), pair features (M, d), the logit scale.
+    """
+    n_users, n_pairs = labels.shape
+    is_there = ~np.isnan(labels)
+    value = np.where(is_there, 2.0 * labels - 1.0, 0.0)
+    pair_mean = np.array([value[:, m].sum() / (is_there[:, m].sum() + 1.0) for m in range(n_pairs)])
+    residual = np.where(is_there, value - pair_mean, 0.0)
+    sigma = math.sqrt(float(np.mean(residual[is_there] ** 2)))
+    coverage = float(is_there.mean())
+    edge = sigma * math.sqrt(coverage) * (math.sqrt(n_users) + math.sqrt(n_pairs))
+    left, right = np.zeros((n_users, d)), np.zeros((n_pairs, d))
+    if not is_there.all():
+        _, singular, vt = np.linalg.svd(residual)
+        right = vt[:d].T * np.sqrt(singular[:d])
+        ridge = 0.4 * edge * np.eye(d)
+        for _ in range(rounds):
+            for u in range(n_users):
+                own = right[is_there[u]]
+                left[u] = np.linalg.solve(own.T @ own + ridge, own.T @ residual[u, is_there[u]])
+            for m in range(n_pairs):
+                own = left[is_there[:, m]]
+                right[m] = np.linalg.solve(own.T @ own + ridge, own.T @ residual[is_there[:, m], m])
+    full = np.where(is_there, value, np.clip(pair_mean + left @ right.T, -1.0, 1.0))
+    u, singular, vt = np.linalg.svd(full, full_matrices=False)
+    weights, features = u[:, :d] * np.sqrt(singular[:d]), vt[:d].T * np.sqrt(singular[:d])
+    signs = np.where(weights.mean(axis=0) < 0.0, -1.0, 1.0)
+    weights, features = weights * signs, features * signs
+    margin = weights @ features.T
+
+    def lost(scale: float) -> float:
+        return -sum(
+            log_likelihood(scale * float(margin[u, m]), float(labels[u, m]))
+            for u, m in np.argwhere(is_there)
+        )
+
+    scale = float(minimize_scalar(lost, bounds=(0.5, 20.0), options={"xatol": 1e-9}).x)
+    return weights * math.sqrt(scale), features * math.sqrt(scale), scale
+
+
+def canonical_factors(user_weights: Floats, pair_features: Floats) -> tuple[Floats, Floats]:
+    """Factors (U, d), (M, d) of `basis.canonical_change`, by the SVD of all margins (U, M)."""
+    n_users, d = user_weights.shape
+    left, size, right = np.linalg.svd(user_weights @ pair_features.T, full_matrices=False)
+    weights = math.sqrt(n_users) * left[:, :d]
+    features = right[:d].T * size[:d] / math.sqrt(n_users)
+    signs = np.where(weights.mean(axis=0) < 0.0, -1.0, 1.0)
+    return weights * signs, features * signs
+
+
+def aligned_map(old: Floats, new: Floats, stored: Floats) -> Floats:
+    """The (d, d) A with the least sum over u, m of (stored_u^T (old_m - A new_m))^2.
+
+    Written as one regression on the d * d entries of A, a row a (user, pair); old, new (M, d),
+    stored (U, d). Oracle of `basis.align`, which solves a smaller problem with the same answer.
+    """
+    rows = [np.outer(one, phi).ravel() for one in stored for phi in new]
+    wanted = [float(one @ phi) for one in stored for phi in old]
+    found = np.linalg.lstsq(np.array(rows), np.array(wanted), rcond=None)[0]
+    result: Floats = found.reshape(stored.shape[1], new.shape[1])
+    return result
 
 
 def _sigmoid(x: float) -> float:

@@ -104,7 +104,7 @@ def svd_start(
         BadSetting: d < 1 or no cell observed.
 
     Departures: centering, shrunk fills and the logit scale are ours (METHOD section 4);
-    `center=False` is the paper's.
+    `center=False` is the paper's. Oracle: `reference.svd_start`.
     """
     if d < 1:
         raise BadSetting(f"svd: found d={d}, expected at least 1 base reward")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import orthogonal_procrustes
 
+from pref_model import reference
 from pref_model.adapt import UserPrior, adapt_users
 from pref_model.basis import (
     align,
@@ -72,6 +73,19 @@ def test_canonicalizing_is_idempotent_and_forgets_any_invertible_reparametrizati
         np.testing.assert_allclose(again.head, once.head, atol=2e-3)
 
 
+def test_the_canonical_factors_are_those_of_the_svd_of_all_margins():
+    rng = np.random.default_rng(4)
+    for scale in (1e-4, 1.0, 1e3):
+        weights, features = (
+            scale * (rng.standard_normal((25, 3)) + 1.0),
+            rng.standard_normal((9, 3)),
+        )
+        change = canonical_change(weights, features)
+        expected = reference.canonical_factors(weights, features)
+        np.testing.assert_allclose(change.weights(weights), expected[0], atol=1e-9)
+        np.testing.assert_allclose(change.features(features), expected[1], atol=1e-9 * scale)
+
+
 def test_users_that_all_agree_keep_one_base_reward_and_their_margins():
     model, differences = planted()
     shared = replace(model, user_weights=np.tile(model.user_weights[:1], (30, 1)))
@@ -120,6 +134,16 @@ def test_a_rotated_retrain_is_mapped_back_and_stored_weights_stay_usable(method)
         retrain.pair_features(differences), model.pair_features(differences)
     )[0].T
     np.testing.assert_allclose(found.change.to_features, expected, atol=1e-5)
+
+
+def test_least_squares_keeps_the_stored_users_margins_as_well_as_any_map_can():
+    rng = np.random.default_rng(6)
+    model, other = planted(2)[0], planted(3)[0]
+    old, new = rng.standard_normal((40, 4)), rng.standard_normal((40, 4))
+    found = align(other, old, new, model.user_weights.astype(float))
+    fitted = np.arange(40) % 5 != 4
+    expected = reference.aligned_map(old[fitted], new[fitted], model.user_weights.astype(float))
+    np.testing.assert_allclose(found.change.to_features, expected, atol=1e-6)
 
 
 def test_least_squares_undoes_any_reparametrization_where_procrustes_cannot():

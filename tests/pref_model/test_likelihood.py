@@ -13,7 +13,7 @@ from pref_model.likelihood import (
     torch_log_likelihood,
 )
 
-EXTREMES = [-800.0, -745.2, -40.0, -1.0, -1e-9, 0.0, 0.3, 20.5, 37.0, 45.0, 800.0]
+EXTREMES = [-1e3, -800.0, -745.2, -40.0, -1.0, -1e-9, 0.0, 0.3, 20.5, 37.0, 45.0, 800.0, 1e3]
 
 
 @pytest.mark.parametrize("margin", EXTREMES)

@@ -33,7 +33,7 @@ def test_every_rule_equals_its_formula_written_as_loops(rule, scale):
     for u in range(len(mean)):
         for m in range(len(features)):
             expected = reference.question_score(rule, features[m], mean[u], covariance[u], targets)
-            tolerance = 2e-4 if rule == "bald" else 1e-9
+            tolerance = 5e-8 if rule == "bald" else 1e-9  # bald interpolates an integral
             assert found[u, m] == pytest.approx(expected, rel=1e-8, abs=tolerance)
 
 

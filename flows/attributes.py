@@ -16,7 +16,7 @@ from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.respond import RESPOND
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
 
 
 @flow(name="attributes", persist_result=False)
@@ -48,6 +48,7 @@ def attributes(config: AttributesConfig) -> dict[str, Any]:
         chain.step(SPLIT)
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
+        chain.step(RANK)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)

@@ -15,7 +15,7 @@ from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
 
 
 @flow(name="prism", persist_result=False)
@@ -50,6 +50,7 @@ def prism(config: PrismConfig) -> dict[str, Any]:
         chain.step(SPLIT)
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
+        chain.step(RANK)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)

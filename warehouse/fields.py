@@ -197,6 +197,22 @@ _DECLARED = (
     _text("file_sha256", "SHA-256 of that file."),
     _vector("base_rewards", pa.float32(), "logit", "Base rewards of the response, length d."),
     _vector("weights", pa.float64(), None, "The user's weights on the base rewards, length d."),
+    # how many base rewards
+    _number("singular_value", None, "That component's singular value of the centered answers."),
+    _number("noise_edge", None, "Largest singular value expected of noise of the same size."),
+    _number(
+        "log_likelihood_mean",
+        "nats a label",
+        "Mean likelihood of held-out answers with that many base rewards; null if not tried.",
+    ),
+    _number("log_likelihood_low", "nats a label", "Lower end of log_likelihood_mean's interval."),
+    _number("log_likelihood_high", "nats a label", "Upper end of log_likelihood_mean's interval."),
+    _flag("is_spectrum_choice", "Whether that many singular values lie above the noise."),
+    _flag(
+        "is_likelihood_choice",
+        "Whether it is the least number within one standard error of the best likelihood.",
+    ),
+    _flag("is_used", "Whether the model is fitted with that many base rewards."),
     # a retrain in an earlier model's basis
     _text("aligned_to_version", "Version of the earlier models whose basis was kept."),
     _flag("is_same_encoder", "Whether the earlier model reads the same embeddings."),

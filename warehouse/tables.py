@@ -254,6 +254,18 @@ _DECLARED = (
         foreign={"response_id": _POOL_RESPONSE},
     ),
     Table(
+        name="rank_curve",
+        grain="One row is one number of base rewards and what the answers say for it.",
+        absent="The number is larger than any that was looked at.",
+        key=("n_base_rewards",),
+        columns=(
+            "n_base_rewards", "singular_value", "noise_edge", "log_likelihood_mean",
+            "log_likelihood_low", "log_likelihood_high", "is_spectrum_choice",
+            "is_likelihood_choice", "is_used",
+        ),
+        nullable=frozenset({"log_likelihood_mean", "log_likelihood_low", "log_likelihood_high"}),
+    ),
+    Table(
         name="models",
         grain="One row is one trained model; its weights are the file beside the rows.",
         absent="The method was not trained, or trains nothing.",

@@ -158,6 +158,7 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "split": {**as_json(config.split), **seed},
         "encode": encoder,
         "encode_pool": encoder,
+        "rank": {"d": config.fit.d, "ties": config.fit.ties, **seed},
         "fit": {**as_json(config)["fit"], "encoder_id": encoder["encoder_id"], **seed},
         "adapt": {**as_json(config.adapt), "answers": answers, **seed},
         "auc": {**as_json(config.evaluate), **seed},

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment
 
-from tasks._stages.figures import LOOK, auc_by_answers, win_rates
+from tasks._stages import figures
+from tasks._stages.figures import LOOK
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.manifest import Manifest
 from warehouse.tables import TABLES
@@ -27,7 +28,12 @@ def build(inputs: Inputs) -> dict[str, Output]:
     )
     alignment = next(iter(inputs.read("alignment").to_pylist()), None)
     manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
-    figures = {"auc": auc_by_answers(auc), "win_rates": win_rates(wins)}
+    ranks = inputs.read("rank_curve").to_pylist()
+    drawn = {
+        "auc": figures.auc_by_answers(auc),
+        "win_rates": figures.win_rates(wins),
+        "rank": figures.rank(ranks),
+    }
     page = _environment().from_string(_source("report_page.html"))
     html = page.render(
         css=_source("report_page.css"),
@@ -39,8 +45,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
         audit=audit,
         alignment=alignment,
         truth=inputs.config.get("true_position_bias_logit"),
-        auc_figure=figures["auc"].svg,
-        win_figure=figures["win_rates"].svg,
+        auc_figure=drawn["auc"].svg,
+        win_figure=drawn["win_rates"].svg,
+        rank_figure=drawn["rank"].svg,
+        rank=_suggested(ranks),
         examples=_examples(inputs),
         datasets=[_dataset(one) for one in _in_order(manifests)],
         shape=_shape(inputs),
@@ -48,7 +56,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         cost=_total(manifests),
         spending=_spending(inputs.config["planned"], manifests),
     )
-    saved = {f"{name}.png": drawn.png for name, drawn in figures.items()}
+    saved = {f"{name}.png": one.png for name, one in drawn.items()}
     saved["report.html"] = html.encode()
     return {"report": Output(_numbers(auc, wins, audit, alignment), saved)}
 
@@ -57,6 +65,14 @@ def describe_page() -> dict[str, str]:
     """What of the page's look enters the version: its template and style sheet."""
     parts = (_source("report_page.html"), _source("report_page.css"))
     return {"page_sha256": hashlib.sha256("\0".join(parts).encode()).hexdigest()}
+
+
+def _suggested(rows: list[dict[str, Any]]) -> dict[str, int | None]:
+    """Numbers of base rewards: by spectrum, by likelihood, and the one used (None if too many)."""
+    return {
+        kind: next((row["n_base_rewards"] for row in rows if row[f"is_{kind}"]), None)
+        for kind in ("spectrum_choice", "likelihood_choice", "used")
+    }
 
 
 def _environment() -> Environment:
@@ -185,9 +201,9 @@ STAGE = Stage(
     name="report",
     reads=(
         "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
-        "judge_audit", "splits", "embeddings", "models", "base_rewards", "user_weights",
-        "alignment", "adapted_weights", "questions", "auc", "auc_means", "pool_responses",
-        "pool_embeddings", "selections", "win_judgments", "win_rates",
+        "judge_audit", "splits", "embeddings", "rank_curve", "models", "base_rewards",
+        "user_weights", "alignment", "adapted_weights", "questions", "auc", "auc_means",
+        "pool_responses", "pool_embeddings", "selections", "win_judgments", "win_rates",
     ),
     writes=("report",),
     module=__name__,

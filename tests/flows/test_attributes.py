@@ -74,7 +74,7 @@ def test_a_second_run_makes_no_call_and_gives_the_same_versions(
     assert again.found["calls_made"] == 0
     assert again.found["calls_reused"] == done.found["calls_made"] + done.found["calls_reused"]
     assert again.found["datasets"] == done.found["datasets"]
-    assert again.err.count("cached") == 16
+    assert again.err.count("cached") == 17
 
 
 def test_a_deleted_dataset_is_made_again_from_the_ledger(

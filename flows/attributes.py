@@ -12,6 +12,7 @@ from tasks.chain import Chain
 from tasks.config import AttributesConfig
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
+from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.respond import RESPOND
@@ -50,6 +51,8 @@ def attributes(config: AttributesConfig) -> dict[str, Any]:
         chain.step(ENCODE)
         chain.step(RANK)
         chain.step(FIT)
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
         # The proof: a response chosen for each new user against the base response.

@@ -11,6 +11,7 @@ from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
 from tasks.config import PrismConfig
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
@@ -52,6 +53,8 @@ def prism(config: PrismConfig) -> dict[str, Any]:
         chain.step(ENCODE)
         chain.step(RANK)
         chain.step(FIT)
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
         # The proof: a response chosen for each new user against the base response.

@@ -20,6 +20,9 @@ SHOWN = {
         "consistent_share", "first_share", "position_bias_logit", "position_bias_low_logit",
         "position_bias_high_logit",
     ),
+    "base_reward_facts": ("base_reward", "explained_share", "weight_mean", "n_users"),
+    "base_reward_labels": ("base_reward", "label", "unparsed_reason", "label_model"),
+    "trait_correlations": ("base_reward", "attribute", "correlation", "n_users"),
     "alignment": (
         "aligned_to_version", "is_same_encoder", "n_shared_pairs", "n_users",
         "alignment_error_share", "changed_users_share", "changed_cells_share", "order_tau",

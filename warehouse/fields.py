@@ -10,7 +10,9 @@ import pyarrow as pa
 METHODS = ("pref", "classic", "per_user")
 RATINGS = ("1", "2", "3", "4", "5")
 PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
-UNPARSED_REASONS = ("empty", "no_verdict", "off_menu", "truncated", "content_filter")
+UNPARSED_REASONS = (
+    "empty", "no_verdict", "off_menu", "truncated", "content_filter", "no_label",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,27 @@ _DECLARED = (
         None,
         "Mean Kendall tau-b of stored users' orders of held-out pairs; null if none has an order.",
     ),
+    # what base rewards are about
+    Field("base_reward", pa.int64(), "Number of a base reward, from 1.", low=1),
+    _fraction("explained_share", "share of variance", "Its part of the mean squared margin."),
+    _number("weight_mean", None, "Mean over users of their weight on the base reward."),
+    _text("end", "Which end of the base reward's order of responses.", ("top", "bottom")),
+    Field("place", pa.int64(), "Place at that end, from 1.", low=1),
+    _number(
+        "deviation_logit",
+        "logit",
+        "Base reward of the response above the mean of its prompt's responses.",
+    ),
+    _text("attribute", "Attribute whose two opposite traits are compared."),
+    Field(
+        "correlation",
+        pa.float64(),
+        "Pearson correlation over users of weight and signed trait; null if either is constant.",
+        low=-1.0,
+        high=1.0,
+    ),
+    _text("label", "What the base reward rewards, in a model's words; null when unparsed."),
+    _text("label_model", "Model that proposed the label."),
     # adaptation and measures
     _count("n_answers", "answers", "Answers of a new user that the method has learned from."),
     _count("step", "answers", "Place of the question in the user's interview, from 1."),

@@ -12,11 +12,12 @@ from tasks.chain import Chain
 from tasks.config import AttributesConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
+from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.respond import RESPOND
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
 
 
 @flow(name="attributes", persist_result=False)
@@ -52,7 +53,10 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
+        chain.step(RANK)
         chain.step(FIT)
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
         if until == "auc":

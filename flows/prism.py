@@ -11,11 +11,12 @@ from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
 from tasks.config import PrismConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
 
 
 @flow(name="prism", persist_result=False)
@@ -53,7 +54,10 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
+        chain.step(RANK)
         chain.step(FIT)
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
         if until == "auc":

@@ -10,6 +10,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.batches import buy_batches
 from tasks.evaluate import win_shard
+from tasks.interpret import label_shard
 from tasks.judge import judge_shard
 from tasks.personalize import pool_shard
 from tasks.prism import rate_shard, revise_shard
@@ -21,6 +22,7 @@ SHARDS = {
     "rate": rate_shard,
     "revise": revise_shard,
     "judge": judge_shard,
+    "label": label_shard,
     "pool": pool_shard,
     "win": win_shard,
 }

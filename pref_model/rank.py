@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from pref_model.errors import BadSetting
 from pref_model.likelihood import log_likelihood
@@ -21,6 +22,7 @@ class RankCurve(NamedTuple):
         d: (K,) int64, numbers tried, rising.
         mean_log_likelihood: (K,) nats a held-out label, weighted, mean over all labels.
         standard_error: (K,) of the difference to the best number, over users; 0 at the best.
+        mean_error: (K,) standard error of the mean itself, over users.
         best: The number with the highest mean.
         chosen: The smallest number within one standard error of the best.
     """
@@ -28,6 +30,7 @@ class RankCurve(NamedTuple):
     d: Ints
     mean_log_likelihood: Floats
     standard_error: Floats
+    mean_error: Floats
     best: int
     chosen: int
 
@@ -43,9 +46,12 @@ def rank_curve(
 ) -> RankCurve:
     """Hold out each fifth of the cells in turn, factor the rest, and score the held-out labels.
 
-    The score is eq 5's likelihood without its prior, at the margins of `svd_start` for each d;
-    what is held out is single cells, so every user and every pair is still seen elsewhere. It
-    answers which rank the matrix has, not how well new pairs are predicted from their texts.
+    The score is eq 5's likelihood without its prior, at the margins of `svd_start` for each d,
+    times one scale a number d that the other folds' held-out cells choose: with few cells a user,
+    margins are too sure of themselves, and a high d would lose by its size instead of its
+    directions. What is held out is single cells, so every user and every pair is still seen
+    elsewhere. It answers which rank the matrix has, not how well new pairs are predicted from
+    their texts.
 
     Args:
         preferences: Observed cells; a cell's fold follows from (seed, user, pair), so that order
@@ -71,28 +77,50 @@ def rank_curve(
     fold = _folds(kept, n_pairs, folds, seed)
     if np.unique(fold).size < 2:
         raise BadSetting(f"rank: found {kept.user.size} cells, expected enough for two folds")
-    score = np.zeros((tried.size, kept.user.size))
+    margins = np.zeros((tried.size, kept.user.size))
     for part in np.unique(fold):
         rest = _some(kept, fold != part)
         held = fold == part
         for row, d in enumerate(tried):
             start = svd_start(rest, n_users, n_pairs, int(d), seed=seed)
-            margin = np.einsum(
+            margins[row, held] = np.einsum(
                 "nd,nd->n",
                 start.user_weights[kept.user[held]],
                 start.pair_features[kept.pair[held]],
             )
-            score[row, held] = log_likelihood(margin, kept.label[held])
+    score = np.stack([_calibrated(margin, kept, fold) for margin in margins])
     total = kept.weight.sum()
     mean = score @ kept.weight / total
     best = int(np.argmax(mean))
-    error = np.zeros(tried.size)
-    for row in range(tried.size):
-        lost = (score[best] - score[row] - (mean[best] - mean[row])) * kept.weight
-        by_user = np.bincount(kept.user, weights=lost, minlength=n_users)
-        error[row] = np.sqrt(np.sum(by_user**2)) / total
-    chosen = int(np.flatnonzero(mean[best] - mean <= error)[0])
-    return RankCurve(tried, mean, error, int(tried[best]), int(tried[chosen]))
+
+    def error(values: Floats, middle: float) -> float:
+        by_user = np.bincount(kept.user, (values - middle) * kept.weight, n_users)
+        return float(np.sqrt(np.sum(by_user**2)) / total)
+
+    rows = range(tried.size)
+    apart = np.array([error(score[best] - score[row], mean[best] - mean[row]) for row in rows])
+    own = np.array([error(score[row], mean[row]) for row in rows])
+    chosen = int(np.flatnonzero(mean[best] - mean <= apart)[0])
+    return RankCurve(tried, mean, apart, own, int(tried[best]), int(tried[chosen]))
+
+
+def _calibrated(margin: Floats, cells: Preferences, fold: Ints) -> Floats:
+    """(N,) log likelihoods of held-out cells, each fold's margins scaled by what fits the others.
+
+    The likelihood is concave in the scale, so the bounded search finds its one maximum.
+    """
+    found = np.zeros(margin.size)
+    for part in np.unique(fold):
+        rest, held = fold != part, fold == part
+
+        def lost(scale: float, rest: Bools = rest) -> float:
+            return -float(
+                cells.weight[rest] @ log_likelihood(scale * margin[rest], cells.label[rest])
+            )
+
+        scale = minimize_scalar(lost, bounds=(0.0, 2.0), method="bounded").x
+        found[held] = log_likelihood(scale * margin[held], cells.label[held])
+    return found
 
 
 def _some(cells: Preferences, keep: Bools) -> Preferences:

@@ -20,9 +20,17 @@ SHOWN = {
         "consistent_share", "first_share", "position_bias_logit", "position_bias_low_logit",
         "position_bias_high_logit",
     ),
+    "base_reward_facts": ("base_reward", "explained_share", "weight_mean", "n_users"),
+    "base_reward_labels": ("base_reward", "label", "unparsed_reason", "label_model"),
+    "trait_correlations": ("base_reward", "attribute", "correlation", "n_users"),
     "alignment": (
         "aligned_to_version", "is_same_encoder", "n_shared_pairs", "n_users",
         "alignment_error_share", "changed_users_share", "changed_cells_share", "order_tau",
+    ),
+    "rank_curve": (
+        "n_base_rewards", "singular_value", "noise_edge", "log_likelihood_mean",
+        "log_likelihood_low", "log_likelihood_high", "is_spectrum_choice", "is_likelihood_choice",
+        "is_used",
     ),
     "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
     "win_rates": (
@@ -149,7 +157,7 @@ def picture_of(warehouse: Warehouse, plan: StagePlan) -> str | None:
     if plan.stage != "report":
         return None
     lines = []
-    for name in ("auc", "win_rates"):
+    for name in ("auc", "win_rates", "rank"):
         path = warehouse.file_path("report", plan.version, f"{name}.png")
         data = base64.b64encode(path.read_bytes()).decode()
         lines.append(f"![{name}](data:image/png;base64,{data})")

@@ -144,6 +144,14 @@ class AdaptConfig(_Strict):
     answers: tuple[int, ...] = (1, 3, 5, 10, 15, 20, 30, 40)
 
 
+class InterpretConfig(_Strict):
+    """What base rewards are about: examples of each, and a label by the judge model."""
+
+    n_examples: int = Field(5, ge=1, description="Responses shown at each end")
+    template: str = "label_base_reward"
+    sampling: Sampling = {"temperature": 0.0, "max_tokens": 32}
+
+
 class WinConfig(_Strict):
     """Personalized responses (best of a pool of revisions) against the base response."""
 
@@ -235,6 +243,7 @@ class FlowConfig(_Strict):
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
     fit: FlowFitConfig = FlowFitConfig()
+    interpret: InterpretConfig = InterpretConfig()
     adapt: AdaptConfig = AdaptConfig()
     win: WinConfig = WinConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -22,10 +22,12 @@ from tasks._stages import (
     evaluate,
     fit,
     ingest,
+    interpret,
     judge,
     personalize,
     prism,
     prism_prompts,
+    rank,
     respond,
     revise,
     split,
@@ -57,9 +59,9 @@ __all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_a
 
 # The stages of the flows up to the last call; a test holds them against the flows.
 _COMMON: tuple[Stage | CallStage, ...] = (
-    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, encode.STAGE, fit.STAGE, adapt.STAGE,
-    evaluate.AUC_STAGE, personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE,
-    win.STAGE,
+    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, encode.STAGE, rank.STAGE, fit.STAGE,
+    interpret.STAGE, interpret.LABEL_STAGE, adapt.STAGE, evaluate.AUC_STAGE,
+    personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
 )  # fmt: skip
 STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)
 PRISM_STAGES: tuple[Stage | CallStage, ...] = (

@@ -22,8 +22,8 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     Returns:
         ``calls_made``, ``calls_reused``, ``cost_usd`` (money spent in this run), ``datasets``
         {name: version}, ``auc`` {method: {answers: {mean, low, high}}}, ``win_rate``
-        {method: {mean, low, high}}, ``judge_audit``, ``alignment`` (None without one), ``report``
-        (a path), ``is_simulated``.
+        {method: {mean, low, high}}, ``judge_audit``, ``base_rewards`` (facts and
+        labels), ``alignment`` (None without one), ``report`` (a path), ``is_simulated``.
     """
     warehouse = warehouse_at(config.warehouse)
 
@@ -33,6 +33,7 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     auc: dict[str, dict[str, Any]] = {}
     for row in rows("auc_means"):
         auc.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "auc")
+    labels = {row["base_reward"]: row["label"] for row in rows("base_reward_labels")}
     overall = next(row for row in rows("judge_audit") if row["slice_kind"] == "overall")
     is_simulated = config.llm.base_url is None
     audit = {name: overall[name] for name in AUDITED}
@@ -46,6 +47,9 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
         "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
         "win_rate_answers": config.win.n_answers,
         "judge_audit": audit,
+        "base_rewards": [
+            {**facts, "label": labels[facts["base_reward"]]} for facts in rows("base_reward_facts")
+        ],
         "alignment": next(iter(rows("alignment")), None),
         "is_simulated": is_simulated,
         "report": str(warehouse.file_path("report", chain.datasets["report"], "report.html")),

@@ -1,4 +1,4 @@
-"""Tasks of the encode, fit and adapt stages. The work is in the modules of the same names."""
+"""Tasks of the encode, rank, fit and adapt stages. The work is in the modules of the same names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tasks._stages.adapt import STAGE as ADAPT_STAGE
 from tasks._stages.encode import POOL_STAGE as ENCODE_POOL_STAGE
 from tasks._stages.encode import STAGE as ENCODE_STAGE
 from tasks._stages.fit import STAGE as FIT_STAGE
+from tasks._stages.rank import STAGE as RANK_STAGE
 from tasks.caching import run_ids, stage_task
 from tasks.steps import Step
 from tasks.types import StagePlan
@@ -26,9 +27,15 @@ def encode_pool(plan: StagePlan) -> list[dict[str, Any]]:
     return run_stage(plan, ENCODE_POOL_STAGE, run_ids())
 
 
+@stage_task("rank")
+def rank(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``rank_curve``: how many base rewards answers support. No calls; safe to run again."""
+    return run_stage(plan, RANK_STAGE, run_ids())
+
+
 @stage_task("fit")
 def fit(plan: StagePlan) -> list[dict[str, Any]]:
-    """Writes ``models``, ``base_rewards`` and ``user_weights``. No calls; safe to run again."""
+    """Writes models, base rewards, user weights, ``alignment``. No calls; safe to run again."""
     return run_stage(plan, FIT_STAGE, run_ids())
 
 
@@ -40,5 +47,6 @@ def adapt(plan: StagePlan) -> list[dict[str, Any]]:
 
 ENCODE = Step(encode, ENCODE_STAGE)
 ENCODE_POOL = Step(encode_pool, ENCODE_POOL_STAGE)
+RANK = Step(rank, RANK_STAGE)
 FIT = Step(fit, FIT_STAGE)
 ADAPT = Step(adapt, ADAPT_STAGE)

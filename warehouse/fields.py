@@ -10,7 +10,9 @@ import pyarrow as pa
 METHODS = ("pref", "classic", "per_user")
 RATINGS = ("1", "2", "3", "4", "5")
 PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
-UNPARSED_REASONS = ("empty", "no_verdict", "off_menu", "truncated", "content_filter")
+UNPARSED_REASONS = (
+    "empty", "no_verdict", "off_menu", "truncated", "content_filter", "no_label",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,22 @@ _DECLARED = (
     _text("file_sha256", "SHA-256 of that file."),
     _vector("base_rewards", pa.float32(), "logit", "Base rewards of the response, length d."),
     _vector("weights", pa.float64(), None, "The user's weights on the base rewards, length d."),
+    # how many base rewards
+    _number("singular_value", None, "That component's singular value of the centered answers."),
+    _number("noise_edge", None, "Largest singular value expected of noise of the same size."),
+    _number(
+        "log_likelihood_mean",
+        "nats a label",
+        "Mean likelihood of held-out answers with that many base rewards; null if not tried.",
+    ),
+    _number("log_likelihood_low", "nats a label", "Lower end of log_likelihood_mean's interval."),
+    _number("log_likelihood_high", "nats a label", "Upper end of log_likelihood_mean's interval."),
+    _flag("is_spectrum_choice", "Whether that many singular values lie above the noise."),
+    _flag(
+        "is_likelihood_choice",
+        "Whether it is the least number within one standard error of the best likelihood.",
+    ),
+    _flag("is_used", "Whether the model is fitted with that many base rewards."),
     # a retrain in an earlier model's basis
     _text("aligned_to_version", "Version of the earlier models whose basis was kept."),
     _flag("is_same_encoder", "Whether the earlier model reads the same embeddings."),
@@ -221,6 +239,27 @@ _DECLARED = (
         None,
         "Mean Kendall tau-b of stored users' orders of held-out pairs; null if none has an order.",
     ),
+    # what base rewards are about
+    Field("base_reward", pa.int64(), "Number of a base reward, from 1.", low=1),
+    _fraction("explained_share", "share of variance", "Its part of the mean squared margin."),
+    _number("weight_mean", None, "Mean over users of their weight on the base reward."),
+    _text("end", "Which end of the base reward's order of responses.", ("top", "bottom")),
+    Field("place", pa.int64(), "Place at that end, from 1.", low=1),
+    _number(
+        "deviation_logit",
+        "logit",
+        "Base reward of the response above the mean of its prompt's responses.",
+    ),
+    _text("attribute", "Attribute whose two opposite traits are compared."),
+    Field(
+        "correlation",
+        pa.float64(),
+        "Pearson correlation over users of weight and signed trait; null if either is constant.",
+        low=-1.0,
+        high=1.0,
+    ),
+    _text("label", "What the base reward rewards, in a model's words; null when unparsed."),
+    _text("label_model", "Model that proposed the label."),
     # adaptation and measures
     _count("n_answers", "answers", "Answers of a new user that the method has learned from."),
     _count("step", "answers", "Place of the question in the user's interview, from 1."),

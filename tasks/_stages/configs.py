@@ -158,7 +158,16 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "split": {**as_json(config.split), **seed},
         "encode": encoder,
         "encode_pool": encoder,
+        "rank": {"d": config.fit.d, "ties": config.fit.ties, **seed},
         "fit": {**as_json(config)["fit"], "encoder_id": encoder["encoder_id"], **seed},
+        "interpret": {"n_examples": config.interpret.n_examples},
+        "label": {
+            "endpoint_name": endpoint_name(config.llm),
+            "judge_model": config.llm.judge_model,
+            "sampling": config.interpret.sampling,
+            "template": config.interpret.template,
+            **_hash("template", config.interpret.template),
+        },
         "adapt": {**as_json(config.adapt), "answers": answers, **seed},
         "auc": {**as_json(config.evaluate), **seed},
         "pool": {
@@ -188,7 +197,7 @@ def _planned(
     prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
     return {
         name: expected(name, stages[name], config, extent, prices)._asdict()
-        for name in (writer, "judge", "pool", "win")
+        for name in (writer, "judge", "label", "pool", "win")
     }
 
 

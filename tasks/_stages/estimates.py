@@ -151,7 +151,7 @@ def expected(
     """A stage's whole cost from the configuration alone, texts at their usual length.
 
     Args:
-        stage: ``respond``, ``revise``, ``judge``, ``pool`` or ``win``.
+        stage: ``respond``, ``revise``, ``judge``, ``label``, ``pool`` or ``win``.
         stage_config: The stage's part of the configuration.
         config: The flow's configuration.
         extent: How many prompts and personas there are.
@@ -168,6 +168,7 @@ def expected(
         "respond": (2 * n_prompts, 0, "template"),
         "revise": (2 * n_prompts, 2, "rewrite_template"),
         "judge": (judges * n_prompts * n_orders, 2, "template"),
+        "label": (config.fit.d, 2 * config.interpret.n_examples, "template"),
         "pool": (new_prompts * (1 + config.win.pool_size), 1, "revise_template"),
         # Three methods choose; where they agree, one comparison serves them all.
         "win": (new_users * new_prompts * 3 * n_orders, 2, "template"),

@@ -12,6 +12,7 @@ LOOK = {
     "classic": ("classic RLHF", "#D55E00", "s"),
     "per_user": ("model per user", "#009E73", "^"),
 }
+_OFFSET = {"textcoords": "offset points", "va": "bottom", "fontsize": "small", "color": "#555555"}
 
 
 class Drawn(NamedTuple):
@@ -69,15 +70,38 @@ def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     return _draw(figure, "Win rate over the base response for each method")
 
 
-def _canvas(width: float, height: float) -> tuple[Any, Any]:
+def rank(rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    """Singular values beside their noise edge, and held-out likelihood, by number of rewards."""
+    figure, (left, right) = _canvas(6.4, 2.8, 2)
+    numbers = [row["n_base_rewards"] for row in rows]
+    left.plot(numbers, [row["singular_value"] for row in rows], color="#0072B2", marker="o")
+    left.axhline(rows[0]["noise_edge"], color="#777777", linewidth=1.2, linestyle="--")
+    left.annotate("noise", (numbers[-1], rows[0]["noise_edge"]), (0, 4), ha="right", **_OFFSET)
+    left.set_ylabel("singular value")
+    tried = [row for row in rows if row["log_likelihood_mean"] is not None]
+    means = [row["log_likelihood_mean"] for row in tried]
+    low = [row["log_likelihood_mean"] - row["log_likelihood_low"] for row in tried]
+    high = [row["log_likelihood_high"] - row["log_likelihood_mean"] for row in tried]
+    at = [row["n_base_rewards"] for row in tried]
+    right.errorbar(at, means, yerr=[low, high], color="#0072B2", marker="o", capsize=3)
+    right.set_ylabel("held-out likelihood (nats)")
+    for axes in (left, right):
+        axes.set_xlabel("base rewards")
+        for used in (row["n_base_rewards"] for row in rows if row["is_used"]):
+            axes.axvline(used, color="#D55E00", linewidth=0.8, linestyle=":")
+    return _draw(figure, "Singular values and held-out likelihood by number of base rewards")
+
+
+def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="both", color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
+    made = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+    for axes in made:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="both", color="#e6e6e6", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, made[0] if columns == 1 else made
 
 
 def _draw(figure: Any, title: str) -> Drawn:

@@ -10,12 +10,15 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment
 
-from tasks._stages.figures import LOOK, auc_by_answers, win_rates
+from tasks._stages import figures
+from tasks._stages.figures import LOOK
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.manifest import Manifest
 from warehouse.tables import TABLES
 
 N_EXAMPLES = 3
+# Attributes named beside a base reward: those its users' weights go with most.
+N_TRAITS = 2
 
 
 def build(inputs: Inputs) -> dict[str, Output]:
@@ -25,9 +28,15 @@ def build(inputs: Inputs) -> dict[str, Output]:
     audit = next(
         row for row in inputs.read("judge_audit").to_pylist() if row["slice_kind"] == "overall"
     )
+    base_rewards = _base_rewards(inputs)
     alignment = next(iter(inputs.read("alignment").to_pylist()), None)
     manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
-    figures = {"auc": auc_by_answers(auc), "win_rates": win_rates(wins)}
+    ranks = inputs.read("rank_curve").to_pylist()
+    drawn = {
+        "auc": figures.auc_by_answers(auc),
+        "win_rates": figures.win_rates(wins),
+        "rank": figures.rank(ranks),
+    }
     page = _environment().from_string(_source("report_page.html"))
     html = page.render(
         css=_source("report_page.css"),
@@ -38,9 +47,12 @@ def build(inputs: Inputs) -> dict[str, Output]:
         wins={row["method"]: row for row in wins},
         audit=audit,
         alignment=alignment,
+        base_rewards=base_rewards,
         truth=inputs.config.get("true_position_bias_logit"),
-        auc_figure=figures["auc"].svg,
-        win_figure=figures["win_rates"].svg,
+        auc_figure=drawn["auc"].svg,
+        win_figure=drawn["win_rates"].svg,
+        rank_figure=drawn["rank"].svg,
+        rank=_suggested(ranks),
         examples=_examples(inputs),
         datasets=[_dataset(one) for one in _in_order(manifests)],
         shape=_shape(inputs),
@@ -48,15 +60,53 @@ def build(inputs: Inputs) -> dict[str, Output]:
         cost=_total(manifests),
         spending=_spending(inputs.config["planned"], manifests),
     )
-    saved = {f"{name}.png": drawn.png for name, drawn in figures.items()}
+    saved = {f"{name}.png": one.png for name, one in drawn.items()}
     saved["report.html"] = html.encode()
-    return {"report": Output(_numbers(auc, wins, audit, alignment), saved)}
+    return {"report": Output(_numbers(auc, wins, audit, alignment, base_rewards), saved)}
 
 
 def describe_page() -> dict[str, str]:
     """What of the page's look enters the version: its template and style sheet."""
     parts = (_source("report_page.html"), _source("report_page.css"))
     return {"page_sha256": hashlib.sha256("\0".join(parts).encode()).hexdigest()}
+
+
+def _base_rewards(inputs: Inputs) -> list[dict[str, Any]]:
+    """One entry a base reward: facts, label, traits it goes with, a response of each end."""
+    text = inputs.lookup("responses", "response_id", "response_text")
+    labels = {row["base_reward"]: row for row in inputs.read("base_reward_labels").to_pylist()}
+    known: dict[int, list[dict[str, Any]]] = {}
+    for row in inputs.read("trait_correlations").to_pylist():
+        if row["correlation"] is not None:
+            known.setdefault(row["base_reward"], []).append(row)
+    ends = {
+        (row["base_reward"], row["end"]): text[row["response_id"]]
+        for row in inputs.read("base_reward_examples").to_pylist()
+        if row["place"] == 1
+    }
+    found = []
+    for row in inputs.read("base_reward_facts").to_pylist():
+        number = row["base_reward"]
+        traits = sorted(known.get(number, []), key=lambda one: -abs(one["correlation"]))
+        found.append(
+            {
+                **row,
+                "label": labels[number]["label"],
+                "unparsed_reason": labels[number]["unparsed_reason"],
+                "traits": traits[:N_TRAITS],
+                "top": ends.get((number, "top"), ""),
+                "bottom": ends.get((number, "bottom"), ""),
+            }
+        )
+    return found
+
+
+def _suggested(rows: list[dict[str, Any]]) -> dict[str, int | None]:
+    """Numbers of base rewards: by spectrum, by likelihood, and the one used (None if too many)."""
+    return {
+        kind: next((row["n_base_rewards"] for row in rows if row[f"is_{kind}"]), None)
+        for kind in ("spectrum_choice", "likelihood_choice", "used")
+    }
 
 
 def _environment() -> Environment:
@@ -158,9 +208,20 @@ def _numbers(
     wins: list[dict[str, Any]],
     audit: dict[str, Any],
     alignment: dict[str, Any] | None,
+    base_rewards: list[dict[str, Any]],
 ) -> pa.Table:
     rows = [_number(f"{row['method']}@{row['n_answers']}", "auc", row) for row in auc]
     rows += [_number(f"{row['method']}@{row['n_answers']}", "win_rate", row) for row in wins]
+    rows += [
+        {
+            "figure": "explained_share",
+            "key": f"base reward {one['base_reward']}",
+            "value": one["explained_share"],
+            "low": None,
+            "high": None,
+        }
+        for one in base_rewards
+    ]
     for figure, found in (("judge_audit", audit), ("alignment", alignment or {})):
         rows += [
             {"figure": figure, "key": name, "value": float(value), "low": None, "high": None}
@@ -185,9 +246,11 @@ STAGE = Stage(
     name="report",
     reads=(
         "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
-        "judge_audit", "splits", "embeddings", "models", "base_rewards", "user_weights",
-        "alignment", "adapted_weights", "questions", "auc", "auc_means", "pool_responses",
-        "pool_embeddings", "selections", "win_judgments", "win_rates",
+        "judge_audit", "splits", "embeddings", "rank_curve", "models", "base_rewards",
+        "user_weights", "alignment", "base_reward_facts", "base_reward_examples",
+        "base_reward_labels", "trait_correlations", "adapted_weights", "questions", "auc",
+        "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
+        "win_rates",
     ),
     writes=("report",),
     module=__name__,

@@ -74,7 +74,7 @@ def test_a_second_run_makes_no_call_and_gives_the_same_versions(
     assert again.found["calls_made"] == 0
     assert again.found["calls_reused"] == done.found["calls_made"] + done.found["calls_reused"]
     assert again.found["datasets"] == done.found["datasets"]
-    assert again.err.count("cached") == 16
+    assert again.err.count("cached") == 19
 
 
 def test_a_deleted_dataset_is_made_again_from_the_ledger(
@@ -106,6 +106,7 @@ def test_a_plan_counts_the_calls_that_the_run_then_makes(
     before = plan(pref, tmp_path / "new")
     assert before["respond"]["calls"] == 24
     assert before["judge"]["calls"] == 480
+    assert before["label"]["calls"] == 8
     # Held-out prompts and users: a fifth of 12 and of 20; where methods agree, fewer calls.
     assert before["pool"]["calls"] == 2 * 5
     assert before["win"]["calls"] == 4 * 2 * 3 * 2

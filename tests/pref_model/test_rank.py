@@ -44,3 +44,14 @@ def test_impossible_requests_are_told_in_one_line(world):
         rank_curve(cells, 80, 90, (0, 2))
     with pytest.raises(BadSetting, match="1 cells"):
         rank_curve(make_preferences([0], [0], [1.0]), 1, 1)
+
+
+def test_few_cells_a_user_do_not_hide_the_planted_number_of_rewards():
+    rng = np.random.default_rng(3)
+    margins = 1.5 * rng.standard_normal((300, 3)) @ rng.standard_normal((3, 400))
+    labels = (rng.random(margins.shape) < 1.0 / (1.0 + np.exp(-margins))).astype(float)
+    labels[rng.random(margins.shape) > 0.1] = np.nan
+    found = rank_curve(preferences_from_matrix(labels), 300, 400, (1, 2, 3, 6), folds=3)
+    assert found.best == 3
+    # No number of rewards does worse than knowing nothing.
+    assert np.all(found.mean_log_likelihood > -np.log(2.0))

@@ -18,6 +18,7 @@ EXPECTED_SLOTS = {
     "critique_prism": ("persona", "prompt", "draft"),
     "judge_attributes": ("persona", "prompt", "response_1", "response_2"),
     "judge_prism": ("persona", "prompt", "response_1", "response_2"),
+    "label_base_reward": ("high", "low"),
     "rate_controversy": ("prompt",),
     "respond_attributes": ("style", "prompt"),
     "respond_base": ("prompt",),

@@ -26,6 +26,7 @@ from tasks._llm.simulator.faults import (
     send_fault,
 )
 from tasks._llm.simulator.judge import JUDGE_MODELS, judge_truth
+from tasks._llm.simulator.labeling import asks_for_label, label_reply
 from tasks._llm.simulator.limits import RateLimit
 from tasks._llm.simulator.messages import identity
 from tasks._llm.simulator.options import QuirkOptions
@@ -55,7 +56,9 @@ def answer(request: wire.ChatRequest, settings: SimulatorSettings) -> list[wire.
     choices = []
     for index in range(request.n):
         is_judge = request.model in JUDGE_MODELS
-        if is_judge and asks_for_rating(request.messages):
+        if is_judge and asks_for_label(request.messages):
+            choices.append(wire.Choice(label_reply(request.messages), {}))
+        elif is_judge and asks_for_rating(request.messages):
             reply = rating_reply(
                 request.model, request.messages, settings, request_seed=request.seed, choice=index
             )

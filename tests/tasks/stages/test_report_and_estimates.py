@@ -26,8 +26,13 @@ WINS = [
 
 
 def test_only_our_own_style_and_figures_enter_the_page_unescaped() -> None:
-    assert set(re.findall(r"\{\{ (\w+)\|safe \}\}", PAGE)) == {"css", "auc_figure", "win_figure"}
-    assert PAGE.count("|safe") == 3
+    assert set(re.findall(r"\{\{ (\w+)\|safe \}\}", PAGE)) == {
+        "css",
+        "auc_figure",
+        "win_figure",
+        "rank_figure",
+    }
+    assert PAGE.count("|safe") == 4
 
 
 def test_text_of_a_model_cannot_become_markup() -> None:

@@ -57,12 +57,9 @@ class World(NamedTuple):
 
 def load_world(inputs: Inputs) -> World:
     """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
-    side = {
-        (row["entity_kind"], row["entity_id"]): row["side"]
-        for row in inputs.read("splits").to_pylist()
-    }
-    personas, n_seen_users = _seen_first(side, "persona")
-    pairs, n_seen_pairs = _seen_first(side, "pair")
+    side = sides_of(inputs)
+    personas, n_seen_users = seen_first(side, "persona")
+    pairs, n_seen_pairs = seen_first(side, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
     embedded = inputs.read("embeddings")
@@ -81,7 +78,16 @@ def load_world(inputs: Inputs) -> World:
     )
 
 
-def _seen_first(side: dict[tuple[str, str], str], kind: str) -> tuple[list[str], int]:
+def sides_of(inputs: Inputs) -> dict[tuple[str, str], str]:
+    """Side of every persona and pair, by (kind, id)."""
+    return {
+        (row["entity_kind"], row["entity_id"]): row["side"]
+        for row in inputs.read("splits").to_pylist()
+    }
+
+
+def seen_first(side: dict[tuple[str, str], str], kind: str) -> tuple[list[str], int]:
+    """Ids of one kind, the seen before the new and each group sorted; how many are seen."""
     ids = {where: [] for where in ("seen", "new")}  # type: dict[str, list[str]]
     for (entity, one), where in sorted(side.items()):
         if entity == kind:

@@ -9,6 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import own_commands
+from flows._options import (
+    AlignOption,
+    BaseUrlOption,
+    JsonOption,
+    JudgeOption,
+    MaxCallsOption,
+    MaxCostOption,
+    ModeOption,
+    PrismOption,
+    PrismProfileOption,
+    ProfileOption,
+    PromptsOption,
+    ResponderOption,
+    SetOption,
+    WarehouseOption,
+)
+
 app = typer.Typer(
     name="pref",
     help="Preference matrices, base rewards and personalized responses as Prefect flows.",
@@ -21,49 +39,13 @@ run_app = typer.Typer(no_args_is_help=True, help="Run a flow from prompts to rep
 app.add_typer(run_app, name="run")
 plan_app = typer.Typer(no_args_is_help=True, help="Say what a run would cost, before any call.")
 app.add_typer(plan_app, name="plan")
+run_app.command("own")(own_commands.run_own)
+plan_app.command("own")(own_commands.plan_own)
+app.command("ingest")(own_commands.ingest)
 
 batch_app = typer.Typer(no_args_is_help=True, help="Look after batches of --mode batch.")
 app.add_typer(batch_app, name="batch")
 
-WarehouseOption = Annotated[
-    str | None,
-    typer.Option("--warehouse", "-w", help="Folder of the data.", envvar="PREF_WAREHOUSE"),
-]
-ProfileOption = Annotated[
-    str, typer.Option(help="A shipped profile (quickstart, paper-attributes) or a TOML file.")
-]
-PromptsOption = Annotated[
-    str | None, typer.Option(help="Prompts: Parquet, JSONL, CSV or AlpacaEval's JSON.")
-]
-BaseUrlOption = Annotated[
-    str | None, typer.Option(help="An OpenAI-compatible endpoint instead of the simulator.")
-]
-JudgeOption = Annotated[str | None, typer.Option(help="Model that judges.")]
-ResponderOption = Annotated[str | None, typer.Option(help="Model that responds.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`.")
-]
-PrismOption = Annotated[
-    str | None, typer.Option(help="PRISM: a folder with its files, or a Hugging Face dataset id.")
-]
-PrismProfileOption = Annotated[
-    str, typer.Option(help="A shipped profile (quickstart-prism, paper-prism) or a TOML file.")
-]
-ModeOption = Annotated[
-    str | None,
-    typer.Option(help="sync, or batch: the provider's Batches endpoint, cheaper and hours later."),
-]
-MaxCallsOption = Annotated[
-    int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
-]
-MaxCostOption = Annotated[
-    float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
-]
-AlignOption = Annotated[
-    str | None,
-    typer.Option(help='Keep the basis of an earlier model: a version of models, or "previous".'),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
 # What typer makes of a KeyboardInterrupt.
 INTERRUPTED = 130
@@ -92,7 +74,7 @@ def run_attributes(
         "calls.max_cost_usd": max_cost_usd,
         "fit.align_to": align_to,
     }
-    _run("attributes", _config("attributes", profile, options, set_), as_json=as_json)
+    run_flow("attributes", flow_config("attributes", profile, options, set_), as_json=as_json)
 
 
 @run_app.command("prism")
@@ -118,7 +100,7 @@ def run_prism(
         "calls.max_cost_usd": max_cost_usd,
         "fit.align_to": align_to,
     }
-    _run("prism", _config("prism", profile, options, set_), as_json=as_json)
+    run_flow("prism", flow_config("prism", profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("attributes")
@@ -136,7 +118,7 @@ def plan_attributes(
     """Say what `run attributes` would still buy: calls, tokens, money. Makes no call."""
     options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prompts"] = prompts
-    _plan(_config("attributes", profile, options, set_), as_json=as_json)
+    plan_flow(flow_config("attributes", profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("prism")
@@ -154,10 +136,11 @@ def plan_prism(
     """Say what `run prism` would still buy, and what its design can teach. Makes no call."""
     options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prism"] = prism
-    _plan(_config("prism", profile, options, set_), as_json=as_json)
+    plan_flow(flow_config("prism", profile, options, set_), as_json=as_json)
 
 
-def _plan(config: Any, *, as_json: bool) -> None:
+def plan_flow(config: Any, *, as_json: bool) -> None:
+    """Prints what a run of this configuration would still buy."""
     from flows._console import print_design, print_plan
     from tasks import planning
 
@@ -167,6 +150,9 @@ def _plan(config: Any, *, as_json: bool) -> None:
         if plan.design is not None:
             found["design"] = {**plan.design._asdict(), "can_identify": plan.design.can_identify}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    if not plan.costs:
+        sys.stdout.write("0 calls: this flow asks no model\n")
         return
     print_plan(plan.costs, planning.endpoint(config), planning.prices_as_of(config))
     if plan.design is not None:
@@ -189,24 +175,28 @@ def _options(
     }
 
 
-def _config(flow: str, profile: str, options: dict[str, Any], overrides: list[str] | None) -> Any:
+def flow_config(
+    flow: str, profile: str | None, options: dict[str, Any], overrides: list[str] | None
+) -> Any:
+    """The configuration of a flow, by the name it has on the command line."""
     from flows.profiles import build_config
 
     return build_config(_model(flow), profile, options, overrides or [])
 
 
 def _model(flow: str) -> Any:
-    from tasks.config import AttributesConfig, PrismConfig
+    from tasks.config import AttributesConfig, OwnConfig, PrismConfig
     from tasks.errors import InputRejected
 
-    models = {"attributes": AttributesConfig, "prism": PrismConfig}
+    models = {"attributes": AttributesConfig, "prism": PrismConfig, "own": OwnConfig}
     if flow not in models:
         raise InputRejected(f"flow: {flow!r} is no flow; expected {' or '.join(models)}; name one")
     return models[flow]
 
 
-def _run(name: str, config: Any, *, as_json: bool) -> None:
-    from flows._console import Display, print_summary
+def run_flow(name: str, config: Any, *, as_json: bool) -> None:
+    """Runs a flow with its progress on standard error, and prints what it came to."""
+    from flows._console import Display, print_own_summary, print_summary
     from tasks._settings import prepare_prefect
 
     started = time.monotonic()
@@ -224,6 +214,10 @@ def _run(name: str, config: Any, *, as_json: bool) -> None:
             from flows.prism import prism
 
             found = prism(config)
+        elif name == "own":
+            from flows.own import own
+
+            found = own(config)
         else:
             from flows.attributes import attributes
 
@@ -232,12 +226,12 @@ def _run(name: str, config: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
-        print_summary(found)
+        (print_own_summary if name == "own" else print_summary)(found)
 
 
 @app.command()
 def settings(
-    flow: Annotated[str, typer.Argument(help="attributes or prism.")] = "attributes",
+    flow: Annotated[str, typer.Argument(help="attributes, prism or own.")] = "attributes",
 ) -> None:
     """List every setting that ``--set`` takes, with its default."""
     from rich.console import Console
@@ -387,7 +381,7 @@ def diff(
     for kind in ("added", "removed", "changed"):
         count, some = getattr(found, f"n_{kind}"), found.examples[kind]
         shown = f" ({', '.join(some)}{', …' if count > len(some) else ''})" if some else ""
-        sys.stdout.write(f"{count:,} rows {kind}{_printable(shown)}\n")
+        sys.stdout.write(f"{count:,} rows {kind}{printable(shown)}\n")
     _show([dict(zip(("what", older, newer), row, strict=True)) for row in found.causes])
 
 
@@ -403,7 +397,7 @@ def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> Non
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
         for one in findings:
-            sys.stdout.write(f"{one.dataset} {one.version}: {_printable(one.problem)}\n")
+            sys.stdout.write(f"{one.dataset} {one.version}: {printable(one.problem)}\n")
         sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
     if findings:
         raise typer.Exit(1)
@@ -447,7 +441,7 @@ def batch_cancel(
     from tasks.batch_desk import BatchDesk
 
     with BatchDesk(_open(warehouse), llm_base_url) as desk:
-        sys.stdout.write(f"{_printable(batch)}: {desk.cancel(batch)}\n")
+        sys.stdout.write(f"{printable(batch)}: {desk.cancel(batch)}\n")
 
 
 @batch_app.command("forget")
@@ -460,7 +454,7 @@ def batch_forget(
 
     with BatchDesk(_open(warehouse)) as desk:
         n_calls = desk.forget(batch)
-    sys.stdout.write(f"{_printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
+    sys.stdout.write(f"{printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
 
 
 @app.command()
@@ -570,11 +564,12 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool = False) -> None:
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         # Text from models may hold markup or control characters: shown as they are, made harmless.
-        table.add_row(*(Text(_printable(value)) for value in row.values()))
+        table.add_row(*(Text(printable(value)) for value in row.values()))
     Console().print(table)
 
 
-def _printable(value: Any) -> str:
+def printable(value: Any) -> str:
+    """A value as one line of text that a terminal can be shown."""
     text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
     return "".join(one if one.isprintable() else " " for one in text)
 

@@ -19,9 +19,9 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.attributes import attributes
 from flows.prism import prism
-from tasks._settings import PREFECT_DEFAULTS
 from tasks.config import AttributesConfig, FlowConfig, PrismConfig, Until, as_json
 from tasks.publish import MADE, asset_key
+from tasks.server import worker_environment
 
 POOL_TYPE = "process"
 WAIT_S = 6 * 3600.0
@@ -53,11 +53,7 @@ def deployments(
     root = Path(config.warehouse)
     free = config.model_copy(update={"calls": config.calls.model_copy(update={"max_calls": 0})})
     flow: Flow[..., Any] = prism if isinstance(config, PrismConfig) else attributes
-    env = {
-        **PREFECT_DEFAULTS,
-        # Results lie beside the data, wherever a worker starts.
-        "PREFECT_LOCAL_STORAGE_PATH": str(root / ".prefect" / "results"),
-    }
+    env = worker_environment(config.warehouse)
 
     def one(
         name: str, told: FlowConfig, until: Until, cron: str, after: str | None, description: str

@@ -16,6 +16,8 @@ from flows._options import (
     SetOption,
     WarehouseOption,
 )
+from flows._output import printable
+from flows._running import flow_config, plan_flow, run_flow
 
 
 def run_own(
@@ -27,10 +29,8 @@ def run_own(
     as_json: JsonOption = False,
 ) -> None:
     """Train on your own users' answers, adapt held-out users, measure, report. Makes no call."""
-    from flows import cli
-
     options = {"warehouse": warehouse, "ingest.data": data, "ingest.licence": licence}
-    cli.run_flow("own", cli.flow_config("own", profile, options, set_), as_json=as_json)
+    run_flow("own", flow_config("own", profile, options, set_), as_json=as_json)
 
 
 def plan_own(
@@ -41,10 +41,8 @@ def plan_own(
     as_json: JsonOption = False,
 ) -> None:
     """Check what `run own` would read, and say what it would buy: nothing."""
-    from flows import cli
-
     options = {"warehouse": warehouse, "ingest.data": data}
-    cli.plan_flow(cli.flow_config("own", profile, options, set_), as_json=as_json)
+    plan_flow(flow_config("own", profile, options, set_), as_json=as_json)
 
 
 def ingest(
@@ -56,11 +54,10 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Import your own data: checked as a whole, refused as a whole. See docs/own-data.md."""
-    from flows import cli
     from tasks.importing import import_own
 
     options = {"warehouse": warehouse, "ingest.data": folder, "ingest.licence": licence}
-    found = import_own(cli.flow_config("own", None, options, None))
+    found = import_own(flow_config("own", None, options, None))
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return
@@ -70,4 +67,4 @@ def ingest(
         told = "answers are about two responses of the same text and were left out"
         sys.stdout.write(f"{found['left_out']:,} {told}\n")
     for file, columns in found["ignored"].items():
-        sys.stdout.write(cli.printable(f"{file}: not read: {', '.join(columns)}") + "\n")
+        sys.stdout.write(printable(f"{file}: not read: {', '.join(columns)}") + "\n")

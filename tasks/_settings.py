@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.errors import InputRejected
-
 # What every Prefect server that we start or document needs. The defaults write 16 to 19 task runs
 # a second and drop what the queue cannot hold; with these none of 300 was lost in 2 s.
 PREFECT_DEFAULTS = {
@@ -45,25 +43,19 @@ def read_environment() -> Environment:
     )
 
 
-def require_server() -> None:
-    """Refuses what needs a Prefect server that outlives this process, where none is named.
-
-    Raises:
-        InputRejected: No server is configured.
-    """
-    from prefect.settings import PREFECT_API_URL
-
-    if not PREFECT_API_URL.value():
-        raise InputRejected(
-            "Prefect server: none is configured, expected PREFECT_API_URL; start one with"
-            " `pref server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
-        )
-
-
 def prepare_server(api_url: str) -> None:
     """Sets what a Prefect server that we start must know; the user's own settings win."""
     os.environ.update({**PREFECT_DEFAULTS, **os.environ})
     os.environ["PREFECT_SERVER_UI_API_URL"] = api_url
+
+
+def worker_environment(warehouse: str) -> dict[str, str]:
+    """What a worker's process needs: Prefect's settings, and results beside the data."""
+    return {**PREFECT_DEFAULTS, "PREFECT_LOCAL_STORAGE_PATH": _results(warehouse)}
+
+
+def _results(warehouse: str) -> str:
+    return str(Path(warehouse).resolve() / ".prefect" / "results")
 
 
 def prepare_prefect(warehouse: str) -> None:
@@ -76,7 +68,6 @@ def prepare_prefect(warehouse: str) -> None:
         warehouse: Folder of the warehouse.
     """
     os.environ.update({**PREFECT_DEFAULTS, **os.environ})
-    results = Path(warehouse).resolve() / ".prefect" / "results"
-    os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(results)
+    os.environ["PREFECT_LOCAL_STORAGE_PATH"] = _results(warehouse)
     # Weights are named by path or found in the local cache unless the user says otherwise.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -18,7 +18,7 @@ from tasks._settings import read_environment
 from tasks._stages.calls import n_shards
 from tasks._stages.configs import stage_configs, stage_places
 from tasks._stages.stage import Inputs
-from tasks.config import AnyFlowConfig, FlowConfig, as_json
+from tasks.config import AnyFlowConfig, CallSettings, FlowConfig, as_json
 from tasks.errors import StageFailed
 from tasks.publish import publish, publish_lineage
 from tasks.steps import CallStep, Step
@@ -98,7 +98,8 @@ class Chain(AbstractContextManager["Chain"]):
         Raises:
             WarehouseBusy: Another run is at work there, for longer than the settings let us wait.
         """
-        self._lock = self._locked(self._config.calls.wait_for_warehouse_s)
+        settings = self._calls.settings if self._calls else CallSettings()
+        self._lock = self._locked(settings.wait_for_warehouse_s)
         self._record(is_running=True, is_complete=False)
         return self
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from tasks._guard import Guard
 from tasks._settings import prepare_server
+from tasks._settings import worker_environment as worker_environment
+from tasks.errors import InputRejected
 
 
 def start_server() -> None:
@@ -28,6 +30,21 @@ def start_server() -> None:
     # The server takes seconds to answer; a kill in that time must not orphan it either.
     threading.Thread(target=_protect, args=(server, Guard()), daemon=True).start()
     server.start()
+
+
+def require_server() -> None:
+    """Refuses what needs a Prefect server that outlives this process, where none is named.
+
+    Raises:
+        InputRejected: No server is configured.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise InputRejected(
+            "Prefect server: none is configured, expected PREFECT_API_URL; start one with"
+            " `pref server` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
 
 
 def run_server(host: str, port: int) -> int:

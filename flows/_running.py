@@ -1,0 +1,104 @@
+"""From a command's options to a configuration, and a flow or a plan run with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+
+def plan_flow(config: Any, *, as_json: bool) -> None:
+    """Prints what a run of this configuration would still buy."""
+    from flows._console import print_design, print_plan
+    from tasks import planning
+
+    plan = planning.plan_run(config)
+    if as_json:
+        found: dict[str, Any] = {"stages": [cost._asdict() for cost in plan.costs], "design": None}
+        if plan.design is not None:
+            found["design"] = {**plan.design._asdict(), "can_identify": plan.design.can_identify}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    if not plan.costs:
+        sys.stdout.write("0 calls: this flow asks no model\n")
+        return
+    print_plan(plan.costs, planning.endpoint(config), planning.prices_as_of(config))
+    if plan.design is not None:
+        print_design(plan.design)
+
+
+def llm_options(
+    warehouse: str | None,
+    base_url: str | None,
+    judge_model: str | None,
+    responder_model: str | None,
+    mode: str | None,
+) -> dict[str, Any]:
+    """What every command with a model to ask takes, by the names of the settings."""
+    return {
+        "warehouse": warehouse,
+        "llm.base_url": base_url,
+        "llm.judge_model": judge_model,
+        "llm.responder_model": responder_model,
+        "calls.mode": mode,
+    }
+
+
+def flow_config(
+    flow: str, profile: str | None, options: dict[str, Any], overrides: list[str] | None
+) -> Any:
+    """The configuration of a flow, by the name it has on the command line."""
+    from flows.profiles import build_config
+
+    return build_config(flow_model(flow), profile, options, overrides or [])
+
+
+def flow_model(flow: str) -> Any:
+    """The configuration class of a flow.
+
+    Raises:
+        InputRejected: No such flow.
+    """
+    from tasks.config import AttributesConfig, OwnConfig, PrismConfig
+    from tasks.errors import InputRejected
+
+    models = {"attributes": AttributesConfig, "prism": PrismConfig, "own": OwnConfig}
+    if flow not in models:
+        raise InputRejected(f"flow: {flow!r} is no flow; expected {' or '.join(models)}; name one")
+    return models[flow]
+
+
+def run_flow(name: str, config: Any, *, as_json: bool) -> None:
+    """Runs a flow with its progress on standard error, and prints what it came to."""
+    from flows._console import Display, print_own_summary, print_summary
+    from tasks._settings import prepare_prefect
+
+    started = time.monotonic()
+    prepare_prefect(config.warehouse)
+    with Display() as display:
+        display.note(f"warehouse {config.warehouse}; starting Prefect …")
+        from tasks import chain, preflight
+        from tasks.server import start_server
+
+        preflight.check(config)
+        chain.watch(display.stage)
+        preflight.listen(display.calls)
+        start_server()
+        if name == "prism":
+            from flows.prism import prism
+
+            found = prism(config)
+        elif name == "own":
+            from flows.own import own
+
+            found = own(config)
+        else:
+            from flows.attributes import attributes
+
+            found = attributes(config)
+    found["wall_s"] = round(time.monotonic() - started, 2)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
+    else:
+        (print_own_summary if name == "own" else print_summary)(found)

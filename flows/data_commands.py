@@ -1,0 +1,164 @@
+"""Commands on what a warehouse holds: lists, queries, lineage, differences, audits, cleaning."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flows._options import JsonOption, WarehouseOption
+from flows._output import open_store, printable, show_rows
+
+
+def datasets(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
+    """List dataset versions: rows, bytes, parents, calls, cost."""
+    store = open_store(warehouse)
+    current = store.current()
+    rows = [
+        {
+            "dataset": one.dataset,
+            "version": one.version,
+            "is_current": current.get(one.dataset) == one.version,
+            "n_rows": one.n_rows,
+            "n_bytes": one.n_bytes,
+            "calls": one.calls.made + one.calls.reused,
+            "cost_usd": one.calls.cost_usd,
+            "finished_at": one.finished_at.isoformat(timespec="seconds"),
+        }
+        for one in store.manifests()
+    ]
+    show_rows(rows, as_json=as_json)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="A SELECT over the datasets and `cells`.")],
+    warehouse: WarehouseOption = None,
+    at: Annotated[
+        list[str] | None, typer.Option(help="Read dataset=version instead of the current one.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Query the current versions of the datasets with DuckDB."""
+    from tasks.errors import InputRejected
+    from warehouse.views import query as run_query
+
+    versions: dict[str, str] = {}
+    for one in at or []:
+        name, equals, version = one.partition("=")
+        if not equals:
+            raise InputRejected(f"--at: {one!r} has no '='; expected dataset=version; add one")
+        versions[name] = version
+    show_rows(run_query(open_store(warehouse), query, versions).to_pylist(), as_json=as_json)
+
+
+def lineage(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A dataset; with --forward also call:KEY, template:NAME, model:NAME, persona:ID,"
+            " prompt:ID, pair:ID or response:ID."
+        ),
+    ],
+    version: Annotated[str | None, typer.Argument(help="Its version; default: current.")] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Show what was built on it instead.")
+    ] = False,
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a dataset was made from, down to the prompts; or what was built on something."""
+    if forward:
+        _forward(open_store(warehouse), name, version, as_json=as_json)
+        return
+    from warehouse.lineage import lineage_tree, render_lines, to_json
+
+    tree = lineage_tree(open_store(warehouse), name, version)
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(tree), indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(render_lines(tree)) + "\n")
+
+
+def _forward(store: Any, name: str, version: str | None, *, as_json: bool) -> None:
+    from warehouse.forward import uses
+
+    current = store.current()
+    rows = [
+        {
+            "dataset": one.manifest.dataset,
+            "version": one.manifest.version,
+            "is_current": current.get(one.manifest.dataset) == one.manifest.version,
+            "rows_naming_it": one.n_rows,
+            "through": ", ".join(one.via),
+        }
+        for one in uses(store, name, version)
+    ]
+    show_rows(rows, as_json=as_json)
+
+
+def gc(
+    warehouse: WarehouseOption = None,
+    keep_runs: Annotated[
+        int, typer.Option(min=1, help="Complete runs of each flow whose datasets are kept.")
+    ] = 3,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them, not only list.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List dataset versions that nothing refers to; remove them with --delete. Calls are kept."""
+    from warehouse.cleaning import clean, unreferenced
+
+    found = (clean if delete else unreferenced)(open_store(warehouse), keep_runs)
+    rows = [
+        {
+            "dataset": one.dataset,
+            "version": one.version,
+            "n_rows": one.n_rows,
+            "n_bytes": one.n_bytes,
+        }
+        for one in found
+    ]
+    show_rows(rows, as_json=as_json)
+    if rows and not as_json:
+        n_bytes = sum(one.n_bytes for one in found)
+        done = "removed" if delete else "would be removed; pass --delete"
+        sys.stdout.write(f"{len(rows)} versions, {n_bytes / 1e6:.1f} MB: {done}\n")
+
+
+def diff(
+    name: Annotated[str, typer.Argument(help="A dataset.")],
+    older: Annotated[str, typer.Argument(help="One version.")],
+    newer: Annotated[str, typer.Argument(help="The other version.")],
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two versions of a dataset: rows, and what they were made from."""
+    from warehouse.diff import diff as compare
+
+    found = compare(open_store(warehouse), name, older, newer)
+    if as_json:
+        sys.stdout.write(json.dumps(found._asdict(), indent=1) + "\n")
+        return
+    for kind in ("added", "removed", "changed"):
+        count, some = getattr(found, f"n_{kind}"), found.examples[kind]
+        shown = f" ({', '.join(some)}{', …' if count > len(some) else ''})" if some else ""
+        sys.stdout.write(f"{count:,} rows {kind}{printable(shown)}\n")
+    show_rows([dict(zip(("what", older, newer), row, strict=True)) for row in found.causes])
+
+
+def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
+    """Verify every dataset: bytes, manifests, parents, rows, split, links to the call ledger."""
+    from tasks.auditing import audit_all
+
+    n_versions, findings = audit_all(open_store(warehouse))
+    if as_json:
+        rows = [one._asdict() for one in findings]
+        found = {"n_versions": n_versions, "findings": rows}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        for one in findings:
+            sys.stdout.write(f"{one.dataset} {one.version}: {printable(one.problem)}\n")
+        sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
+    if findings:
+        raise typer.Exit(1)

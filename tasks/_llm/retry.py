@@ -186,11 +186,11 @@ def stated_pause_s(headers: Mapping[str, str]) -> float | None:
         return milliseconds / 1000
     asked = headers.get("retry-after")
     if asked is not None:
-        pause = _moment_s(asked)
+        pause = moment_s(asked)
         if pause is not None:
             return pause
     resets = {
-        limit: _moment_s(headers.get(f"x-ratelimit-reset-{limit}", ""))
+        limit: moment_s(headers.get(f"x-ratelimit-reset-{limit}", ""))
         for limit in ("requests", "tokens")
     }
     used_up = [
@@ -200,7 +200,7 @@ def stated_pause_s(headers: Mapping[str, str]) -> float | None:
     ]
     if used_up:
         return max(used_up)
-    plain = _moment_s(headers.get("x-ratelimit-reset", ""))
+    plain = moment_s(headers.get("x-ratelimit-reset", ""))
     known = [pause for pause in (*resets.values(), plain) if pause is not None]
     return min(known) if known else None
 
@@ -209,7 +209,7 @@ _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def _moment_s(text: str) -> float | None:
+def moment_s(text: str) -> float | None:
     # Seen in the wild: "7", "6m0.5s", "20ms", an HTTP date, an ISO date, epoch seconds or
     # milliseconds.
     text = text.strip()

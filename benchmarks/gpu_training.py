@@ -6,7 +6,9 @@ Needs no network and no files. Every text has 512 tokens; a pair has 64 labels. 
 training (bf16 autocast, float32 master weights, fused AdamW) and for extraction (bf16 weights):
 pairs/s, tokens/s, TFLOP/s, the share of the dense bf16 matrix-multiplication rate measured on the
 same device in the same run, and peak memory; and how many times more labels a second pair-grouped
-batches serve than per-label ones. `--tiny` runs a small network on any machine in seconds.
+batches serve than per-label ones. Without a GPU a small network runs, in seconds (`--tiny`).
+Beside the libraries of `pref_model` it needs this folder and the one above it, not their
+installation; torch.compile needs a C compiler, and is left out where there is none.
 
 FLOP are those of the matrix products a forward pass needs (2 a weight and token, embedding table
 left out, plus 2 x 2 x L x width / 2 a token and layer for causal attention); training counts three
@@ -19,8 +21,11 @@ import argparse
 import datetime
 import json
 import platform
+import shutil
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import accelerate
@@ -29,12 +34,19 @@ import torch
 import transformers
 from transformers import Qwen2Config, Qwen2Model
 
+# A machine lent for an hour has a copy of the repository, not an installation of it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from pref_model.backbone import Backbone, without_dropout
 from pref_model.backbone_config import BackboneConfig, BackboneRun
 from pref_model.backbone_texts import TokenTexts, pad_texts
 from pref_model.fit import accelerator_for
 from pref_model.model import FitConfig, RewardModel, RunConfig
-from pref_model.train_backbone_loop import BackboneFactorization, BackboneTrainer, BackboneWork
+from pref_model.train_backbone_loop import (
+    BackboneFactorization,
+    BackboneTrainer,
+    BackboneWork,
+)
 from pref_model.types import Preferences, make_preferences
 
 # The published config.json of Qwen2.5-0.5B.
@@ -254,7 +266,9 @@ def main() -> None:
     parser.add_argument("--no-compile", dest="is_compiled", action="store_false")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    arguments.is_compiled = arguments.is_compiled and device.type == "cuda"
+    arguments.tiny = arguments.tiny or device.type == "cpu"
+    has_compiler = any(map(shutil.which, ("cc", "gcc", "clang")))
+    arguments.is_compiled = arguments.is_compiled and device.type == "cuda" and has_compiler
     seconds = arguments.seconds or (0.3 if arguments.tiny else 20.0)
     shape = Shape(512, 512, 64, 64, arguments.micro_tokens, seconds, 8192)
     if arguments.tiny:
@@ -272,7 +286,11 @@ def main() -> None:
             "transformers": transformers.__version__,
             "accelerate": accelerate.__version__,
         },
-        "settings": {**shape._asdict(), "is_compiled": arguments.is_compiled},
+        "settings": {
+            **shape._asdict(),
+            "is_tiny": arguments.tiny,
+            "is_compiled": arguments.is_compiled,
+        },
         "matmul_bf16_tflop_per_s": rate,
     }
     parts = {

@@ -144,8 +144,8 @@ def svd_start(labels: Floats, d: int, rounds: int) -> tuple[Floats, Floats, floa
                 own = left[is_there[:, m]]
                 right[m] = np.linalg.solve(own.T @ own + ridge, own.T @ residual[is_there[:, m], m])
     full = np.where(is_there, value, np.clip(pair_mean + left @ right.T, -1.0, 1.0))
-    outer, singular, vt = np.linalg.svd(full, full_matrices=False)
-    weights, features = outer[:, :d] * np.sqrt(singular[:d]), vt[:d].T * np.sqrt(singular[:d])
+    vectors, singular, vt = np.linalg.svd(full, full_matrices=False)
+    weights, features = vectors[:, :d] * np.sqrt(singular[:d]), vt[:d].T * np.sqrt(singular[:d])
     signs = np.where(weights.mean(axis=0) < 0.0, -1.0, 1.0)
     weights, features = weights * signs, features * signs
     margin = weights @ features.T

@@ -153,6 +153,37 @@ def print_summary(found: dict[str, Any]) -> None:
     console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
 
 
+def print_own_summary(found: dict[str, Any]) -> None:
+    """What a run on real users' answers came to, on one screen."""
+    console = _wide()
+    table = Table(title="Held-out users' test pairs ranked as they did", box=None, pad_edge=False)
+    table.add_column("answers known")
+    methods = {**METHODS, "longer": "longer response wins"}
+    shown = [method for method in methods if method in found["accuracy"]]
+    for method in shown:
+        table.add_column(methods[method], justify="right")
+    table.add_column("users", justify="right")
+    table.add_column("pairs", justify="right")
+    for count, cell in found["accuracy"]["pref"].items():
+        intervals = [_interval(found["accuracy"][method][count]) for method in shown]
+        table.add_row(count, *intervals, f"{cell['n_users']:,}", f"{cell['n_pairs']:,}")
+    console.print(table)
+    facts = found["facts"]
+    console.print(
+        f"{facts['users with answers']:,} users, {facts['answered cells']:,} answered pairs,"
+        f" {facts['pairs of several users']:,} of {facts['pairs']:,} pairs of several users;"
+        f" base rewards started from {found['start']}",
+        highlight=False,
+    )
+    if facts["prompts on both sides"]:
+        console.print(
+            "[bold]One prompt on both sides:[/bold] all data are about one prompt, so nothing is"
+            " said of new prompts."
+        )
+    console.print(f"calls: {found['calls_made']:,} made; {found['wall_s']:.1f} s", highlight=False)
+    console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
+
+
 def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
     """What a run would still buy, stage by stage."""
     console = _wide()

@@ -53,6 +53,14 @@ ModeOption = Annotated[
     str | None,
     typer.Option(help="sync, or batch: the provider's Batches endpoint, cheaper and hours later."),
 ]
+DataOption = Annotated[
+    str | None,
+    typer.Option(help="Folder with your own data; default: what `pref ingest` imported last."),
+]
+OwnProfileOption = Annotated[str | None, typer.Option(help="A TOML file with settings.")]
+LicenceOption = Annotated[
+    str | None, typer.Option(help="Licence of the data, carried on by `pref export`.")
+]
 MaxCallsOption = Annotated[
     int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
 ]
@@ -121,6 +129,20 @@ def run_prism(
     _run("prism", _config("prism", profile, options, set_), as_json=as_json)
 
 
+@run_app.command("own")
+def run_own(
+    data: DataOption = None,
+    profile: OwnProfileOption = None,
+    warehouse: WarehouseOption = None,
+    licence: LicenceOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on your own users' answers, adapt held-out users, measure, report. Makes no call."""
+    options = {"warehouse": warehouse, "ingest.data": data, "ingest.licence": licence}
+    _run("own", _config("own", profile, options, set_), as_json=as_json)
+
+
 @plan_app.command("attributes")
 def plan_attributes(
     profile: ProfileOption = "quickstart",
@@ -157,6 +179,19 @@ def plan_prism(
     _plan(_config("prism", profile, options, set_), as_json=as_json)
 
 
+@plan_app.command("own")
+def plan_own(
+    data: DataOption = None,
+    profile: OwnProfileOption = None,
+    warehouse: WarehouseOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what `run own` would read, and say what it would buy: nothing."""
+    options = {"warehouse": warehouse, "ingest.data": data}
+    _plan(_config("own", profile, options, set_), as_json=as_json)
+
+
 def _plan(config: Any, *, as_json: bool) -> None:
     from flows._console import print_design, print_plan
     from tasks import planning
@@ -167,6 +202,9 @@ def _plan(config: Any, *, as_json: bool) -> None:
         if plan.design is not None:
             found["design"] = {**plan.design._asdict(), "can_identify": plan.design.can_identify}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    if not plan.costs:
+        sys.stdout.write("0 calls: this flow asks no model\n")
         return
     print_plan(plan.costs, planning.endpoint(config), planning.prices_as_of(config))
     if plan.design is not None:
@@ -189,24 +227,26 @@ def _options(
     }
 
 
-def _config(flow: str, profile: str, options: dict[str, Any], overrides: list[str] | None) -> Any:
+def _config(
+    flow: str, profile: str | None, options: dict[str, Any], overrides: list[str] | None
+) -> Any:
     from flows.profiles import build_config
 
     return build_config(_model(flow), profile, options, overrides or [])
 
 
 def _model(flow: str) -> Any:
-    from tasks.config import AttributesConfig, PrismConfig
+    from tasks.config import AttributesConfig, OwnConfig, PrismConfig
     from tasks.errors import InputRejected
 
-    models = {"attributes": AttributesConfig, "prism": PrismConfig}
+    models = {"attributes": AttributesConfig, "prism": PrismConfig, "own": OwnConfig}
     if flow not in models:
         raise InputRejected(f"flow: {flow!r} is no flow; expected {' or '.join(models)}; name one")
     return models[flow]
 
 
 def _run(name: str, config: Any, *, as_json: bool) -> None:
-    from flows._console import Display, print_summary
+    from flows._console import Display, print_own_summary, print_summary
     from tasks._settings import prepare_prefect
 
     started = time.monotonic()
@@ -224,6 +264,10 @@ def _run(name: str, config: Any, *, as_json: bool) -> None:
             from flows.prism import prism
 
             found = prism(config)
+        elif name == "own":
+            from flows.own import own
+
+            found = own(config)
         else:
             from flows.attributes import attributes
 
@@ -232,12 +276,38 @@ def _run(name: str, config: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
-        print_summary(found)
+        (print_own_summary if name == "own" else print_summary)(found)
+
+
+@app.command()
+def ingest(
+    folder: Annotated[
+        str, typer.Argument(help="Folder with prompts, responses, preferences and users.")
+    ],
+    warehouse: WarehouseOption = None,
+    licence: LicenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import your own data: checked as a whole, refused as a whole. See docs/own-data.md."""
+    from tasks.importing import import_own
+
+    options = {"warehouse": warehouse, "ingest.data": folder, "ingest.licence": licence}
+    found = import_own(_config("own", None, options, None))
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    rows = ", ".join(f"{count:,} {name}" for name, count in found["rows"].items())
+    sys.stdout.write(f"{'found' if found['is_reused'] else 'imported'}: {rows}\n")
+    if found["left_out"]:
+        told = "answers are about two responses of the same text and were left out"
+        sys.stdout.write(f"{found['left_out']:,} {told}\n")
+    for file, columns in found["ignored"].items():
+        sys.stdout.write(_printable(f"{file}: not read: {', '.join(columns)}") + "\n")
 
 
 @app.command()
 def settings(
-    flow: Annotated[str, typer.Argument(help="attributes or prism.")] = "attributes",
+    flow: Annotated[str, typer.Argument(help="attributes, prism or own.")] = "attributes",
 ) -> None:
     """List every setting that ``--set`` takes, with its default."""
     from rich.console import Console

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config import AttributesConfig, FlowConfig, as_json
+from tasks.config import AnyFlowConfig, AttributesConfig, as_json
 from tasks.errors import InputRejected
 
-C = TypeVar("C", bound=FlowConfig)
+C = TypeVar("C", bound=AnyFlowConfig)
 
 
 def profile_names() -> list[str]:
@@ -54,20 +54,20 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def build_config(
-    model: type[C], profile: str, options: Mapping[str, Any], overrides: Iterable[str]
+    model: type[C], profile: str | None, options: Mapping[str, Any], overrides: Iterable[str]
 ) -> C:
     """The configuration of a run: defaults, then profile, then options, then ``--set``.
 
     Args:
         model: The flow's configuration class.
-        profile: Name or path.
+        profile: Name or path; None for the defaults alone.
         options: Dotted name to value; None means not given.
         overrides: ``a.b=c`` strings; the value is JSON where it reads as JSON, else text.
 
     Raises:
         InputRejected: A name or value that does not fit; one line for all of them.
     """
-    raw = read_profile(profile)
+    raw = {} if profile is None else read_profile(profile)
     for name, value in options.items():
         if value is not None:
             _put(model, raw, name, value)
@@ -84,7 +84,7 @@ def build_config(
         raise InputRejected("; ".join(_fault(model, one) for one in error.errors())) from error
 
 
-def _put(model: type[FlowConfig], raw: dict[str, Any], dotted: str, value: Any) -> None:
+def _put(model: type[AnyFlowConfig], raw: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     place = raw
     default: Any = as_json(model())
@@ -107,7 +107,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _fault(model: type[FlowConfig], error: Mapping[str, Any]) -> str:
+def _fault(model: type[AnyFlowConfig], error: Mapping[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     name = ".".join(path)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

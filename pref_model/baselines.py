@@ -41,6 +41,8 @@ def fit_classic(
     config: FitConfig,
     run: RunConfig,
     validation: Preferences | None = None,
+    *,
+    text_columns: int = 0,
 ) -> RewardModel:
     """Fit one reward for everybody (eq 2): d = 1, every user weight fixed at 1.
 
@@ -54,6 +56,7 @@ def fit_classic(
         config: d and user_l2 are ignored.
         run: Where to run, and the seed.
         validation: Cells on other pairs, for strength and early stopping.
+        text_columns: See `fit.prepare_features`.
 
     Returns:
         `RewardModel` with head (1, D) and user_weights (U, 1) of ones; `response_features`
@@ -63,7 +66,7 @@ def fit_classic(
     from pref_model.fit import Start, fit_from_start, prepare_features
 
     scaled, scale, train, check = prepare_features(
-        pair_differences, preferences, n_users, validation, config.ties
+        pair_differences, preferences, n_users, validation, config.ties, text_columns
     )
     seen, pair = np.unique(train.pair, return_inverse=True)
     count = np.bincount(pair, weights=train.weight)

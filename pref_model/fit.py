@@ -8,6 +8,7 @@ import torch
 
 from pref_model.distill import distill
 from pref_model.errors import BadArray, BadSetting
+from pref_model.feature_start import feature_start
 from pref_model.model import FitConfig, FitPoint, RewardModel, RunConfig
 from pref_model.svd import svd_start
 from pref_model.train_head import (
@@ -29,6 +30,8 @@ def fit_reward_model(
     run: RunConfig,
     validation: Preferences | None = None,
     checkpoints: Checkpoints | None = None,
+    *,
+    text_columns: int = 0,
 ) -> RewardModel:
     """Fit base rewards and training users' weights: SVD start, ridge head, then eq 5.
 
@@ -47,6 +50,7 @@ def fit_reward_model(
         validation: Cells of the same users on other pairs; None fits all steps.
         checkpoints: Where to save unfinished work; a state of the same fit found there is gone
             on from, to the same bits as without the interruption.
+        text_columns: See `prepare_features`.
 
     Returns:
         `RewardModel`; equal inputs give equal bits on one CPU thread count. Under `accelerate
@@ -63,7 +67,7 @@ def fit_reward_model(
     objective and AdamW's decoupled decay is off.
     """
     scaled, scale, train, check = prepare_features(
-        pair_differences, preferences, n_users, validation, config.ties
+        pair_differences, preferences, n_users, validation, config.ties, text_columns
     )
     start = _start(scaled, train, n_users, config, run.seed)
     return fit_from_start(
@@ -85,11 +89,22 @@ def prepare_features(
     n_users: int,
     validation: Preferences | None,
     ties: str,
+    text_columns: int = 0,
 ) -> tuple[Floats, Floats, Preferences, Preferences | None]:
     """Check inputs and scale features by the training pairs alone.
 
+    Args:
+        pair_differences: (M, D).
+        preferences: Training cells.
+        n_users: U.
+        validation: Validation cells, or None.
+        ties: "half" or "drop".
+        text_columns: How many of the last columns are features of their own kind (form beside
+            an embedding): as a block they are scaled to mean squared length 1 like the rest as
+            a block, or a few of them would weigh nothing beside hundreds.
+
     Returns:
-        (M, D) scaled differences, whose training rows have mean squared length 1; the (D,)
+        (M, D) scaled differences, whose training rows have mean squared length 1 a block; the (D,)
         scale; training cells; validation cells. There is no centering: differences have no
         preferred sign.
     """
@@ -107,7 +122,14 @@ def prepare_features(
     root_mean_square = np.sqrt(np.mean(used**2, axis=0))
     # A feature that never differs in training says nothing: scale 1 keeps its head at zero.
     silent = root_mean_square <= 1e-6 * max(float(root_mean_square.max(initial=0.0)), 1e-30)
-    scale = np.where(silent, 1.0, root_mean_square) * np.sqrt(differences.shape[1])
+    width = differences.shape[1]
+    if not 0 <= text_columns < width:
+        raise BadArray(
+            f"fit: found {text_columns} text columns of {width}, expected fewer than all"
+        )
+    block = np.full(width, float(width - text_columns))
+    block[width - text_columns :] = text_columns
+    scale = np.where(silent, 1.0, root_mean_square) * np.sqrt(block)
     scale = scale.astype(np.float32).astype(np.float64)  # as stored: a reload changes nothing
     scaled = np.where(silent, 0.0, differences / scale)
     return scaled, scale, train, check
@@ -188,6 +210,8 @@ def _start(scaled: Floats, train: Preferences, n_users: int, config: FitConfig, 
             rng.standard_normal((config.d, width)) * 0.1,
             rng.standard_normal((n_users, config.d)) * 0.1,
         )
+    if config.start == "features":
+        return feature_start(scaled, train, n_users, config.d)
     seen = np.unique(train.pair)
     compact = train._replace(pair=np.searchsorted(seen, train.pair).astype(np.int64))
     factors = svd_start(

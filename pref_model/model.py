@@ -15,7 +15,8 @@ class FitConfig:
 
     Attributes:
         d: Base rewards.
-        start: "svd" (ours), "svd_raw" (the paper's uncentered variant) or "random" (ablation).
+        start: "svd" (ours), "svd_raw" (the paper's uncentered variant), "features" (no shared
+            pairs needed) or "random" (ablation).
         user_l2: beta of eq 5: sum of log likelihoods - (beta / 2) |Lambda|^2.
         head_l2: Strengths tried for the head, - (strength / 2) |W|^2 in the same units, with
             inputs scaled to mean squared length 1; the best on validation is kept, the middle
@@ -30,7 +31,7 @@ class FitConfig:
     """
 
     d: int = 8
-    start: Literal["svd", "svd_raw", "random"] = "svd"
+    start: Literal["svd", "svd_raw", "features", "random"] = "svd"
     user_l2: float = 1.0
     head_l2: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0)
     head_learning_rate: float = 0.003
@@ -52,8 +53,10 @@ class FitConfig:
                 f"fit: found user_l2={self.user_l2} and head_l2={self.head_l2}, "
                 "expected strengths >= 0 and at least one for the head"
             )
-        if self.start not in ("svd", "svd_raw", "random"):
-            raise BadSetting(f"fit: found start='{self.start}', expected svd, svd_raw or random")
+        if self.start not in ("svd", "svd_raw", "features", "random"):
+            raise BadSetting(
+                f"fit: found start='{self.start}', expected svd, svd_raw, features or random"
+            )
         if self.ties not in ("half", "drop"):
             raise BadSetting(f"fit: found ties='{self.ties}', expected half or drop")
 

@@ -18,7 +18,8 @@ from tasks._settings import read_environment
 from tasks._stages.calls import n_shards
 from tasks._stages.configs import stage_configs, stage_places
 from tasks._stages.stage import Inputs
-from tasks.config import FlowConfig, as_json
+from tasks.config import AnyFlowConfig, FlowConfig, as_json
+from tasks.errors import StageFailed
 from tasks.publish import publish, publish_lineage
 from tasks.steps import CallStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
@@ -71,10 +72,12 @@ class Chain(AbstractContextManager["Chain"]):
     Args:
         flow: Name of the flow.
         config: The flow's configuration.
-        run_shards: Makes a stage's calls, shard by shard.
+        run_shards: Makes a stage's calls, shard by shard; None for a flow that makes none.
     """
 
-    def __init__(self, flow: str, config: FlowConfig, run_shards: RunShards) -> None:
+    def __init__(
+        self, flow: str, config: AnyFlowConfig, run_shards: RunShards | None = None
+    ) -> None:
         self.flow = flow
         self.datasets: dict[str, str] = {}
         self._artifacts: dict[str, str] = {}
@@ -83,7 +86,7 @@ class Chain(AbstractContextManager["Chain"]):
         self._run_shards = run_shards
         self._stage_configs = stage_configs(config)
         self._places = stage_places(config)
-        self._calls = call_plan(config)
+        self._calls = call_plan(config) if isinstance(config, FlowConfig) else None
         self._warehouse = runs.warehouse_at(config.warehouse)
         self._run_id = str(flow_run.id or uuid.uuid4())
         self._started_at = datetime.now(UTC)
@@ -147,6 +150,11 @@ class Chain(AbstractContextManager["Chain"]):
 
     def calls(self, step: CallStep) -> None:
         """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""
+        if self._calls is None or self._run_shards is None:
+            raise StageFailed(
+                f"stage {step.stage.name}: the {self.flow} flow makes no calls; expected a flow"
+                " with a model to ask; this is a fault of the program"
+            )
         plan = self._plan(step)
         found = runs.manifests_of(plan, step.stage)
         if found:

@@ -7,7 +7,7 @@ says only how calls are made (speed, caps, addresses) and never enters a version
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -75,7 +75,15 @@ class LlmConfig(_Strict):
     simulator: SimulatorConfig = SimulatorConfig()
 
 
-class IngestConfig(_Strict):
+class SourceConfig(_Strict):
+    """What is said of data from outside. It changes no row, so it enters no version."""
+
+    licence: str | None = Field(
+        None, description="Licence of the data handed in; `pref export` carries it on"
+    )
+
+
+class IngestConfig(SourceConfig):
     """Prompts and personas."""
 
     prompts: str | None = Field(None, description="Prompt file; unset means the starter prompts")
@@ -169,7 +177,7 @@ class EvaluateConfig(_Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
 
 
-class PrismIngestConfig(_Strict):
+class PrismIngestConfig(SourceConfig):
     """Participants and conversations of PRISM."""
 
     prism: str | None = Field(
@@ -231,11 +239,65 @@ class PrismJudgeConfig(JudgeConfig):
     template: str = "judge_prism"
 
 
-class FlowConfig(_Strict):
-    """What every flow with a judge can be told."""
+class OwnIngestConfig(SourceConfig):
+    """A team's own prompts, responses, preferences and users."""
+
+    data: str | None = Field(
+        None, description="Folder with the files; unset: what `pref ingest` imported last"
+    )
+
+
+class OwnSplitConfig(_Strict):
+    """Shares of users and of prompts that are held out, where most prompts are of one user."""
+
+    new_user_share: float = Field(0.2, gt=0, lt=1)
+    new_pair_share: float = Field(
+        0.2, gt=0, lt=1, description="Of shared prompts, and of each training user's own"
+    )
+    test_share: float = Field(
+        0.5, gt=0, lt=1, description="Of each held-out user's own prompts, kept for the test"
+    )
+
+
+class OwnEncoderConfig(EncoderConfig):
+    """The text encoder, and features of form beside it."""
+
+    text_features: bool = Field(
+        True, description="Length, structure and punctuation beside the embedding"
+    )
+
+
+class OwnAdaptConfig(_Strict):
+    """Held-out users: after how many of their answers weights are kept."""
+
+    order: Literal["random", "time"] = Field(
+        "random", description="Which of a user's answers are learnt from first"
+    )
+    prior: Literal["training_users", "ridge"] = "training_users"
+    answers: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 3, 5, 10, 20), min_length=1)
+
+
+class AnyFlowConfig(_Strict):
+    """What every flow can be told."""
 
     warehouse: str = "pref-data"
     seed: int = 0
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+class OwnConfig(AnyFlowConfig):
+    """Everything `pref run own` can be told. No model is asked, so there is nothing on calls."""
+
+    ingest: OwnIngestConfig = OwnIngestConfig()
+    split: OwnSplitConfig = OwnSplitConfig()
+    encoder: OwnEncoderConfig = OwnEncoderConfig()
+    fit: FitConfig = FitConfig()
+    adapt: OwnAdaptConfig = OwnAdaptConfig()
+
+
+class FlowConfig(AnyFlowConfig):
+    """What every flow with a judge can be told."""
+
     llm: LlmConfig = LlmConfig()
     calls: CallSettings = CallSettings()
     design: DesignConfig = DesignConfig()
@@ -246,7 +308,6 @@ class FlowConfig(_Strict):
     interpret: InterpretConfig = InterpretConfig()
     adapt: AdaptConfig = AdaptConfig()
     win: WinConfig = WinConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 class AttributesConfig(FlowConfig):

@@ -24,6 +24,11 @@ from tasks._stages import (
     ingest,
     interpret,
     judge,
+    own,
+    own_accuracy,
+    own_adapt,
+    own_fit,
+    own_split,
     personalize,
     prism,
     prism_prompts,
@@ -34,7 +39,7 @@ from tasks._stages import (
     win,
 )
 from tasks._stages.calls import CallStage
-from tasks._stages.configs import stage_configs, stage_places
+from tasks._stages.configs import own_source, stage_configs, stage_places
 from tasks._stages.design_checks import DesignCheck
 from tasks._stages.estimates import (
     USUAL_RESPONSE_TOKENS,
@@ -48,9 +53,17 @@ from tasks._stages.estimates import (
     prompt_tokens,
     with_hours,
 )
+from tasks._stages.own_files import read_own
 from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Stage
-from tasks.config import AttributesConfig, CallSettings, FlowConfig, PrismConfig
+from tasks.config import (
+    AnyFlowConfig,
+    AttributesConfig,
+    CallSettings,
+    FlowConfig,
+    OwnConfig,
+    PrismConfig,
+)
 from tasks.outlook import design_outlook
 from warehouse.ledger import Ledger, open_ledger
 from warehouse.tables import TABLES
@@ -67,6 +80,10 @@ STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)
 PRISM_STAGES: tuple[Stage | CallStage, ...] = (
     prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE, prism_prompts.CHOOSE_STAGE,
     revise.STAGE, *_COMMON,
+)  # fmt: skip
+OWN_STAGES: tuple[Stage | CallStage, ...] = (
+    own.INGEST_STAGE, own.ASSEMBLE_STAGE, own_split.STAGE, encode.STAGE, own_fit.STAGE,
+    own_adapt.STAGE, own_accuracy.STAGE,
 )  # fmt: skip
 # Stages that cost nothing and need no model: built in memory where they are not committed.
 FREE = ("ingest", "prism", "sift", "choose", "design", "split")
@@ -98,7 +115,7 @@ class _Preview(Inputs):
         return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
 
 
-def plan_run(config: FlowConfig) -> Plan:
+def plan_run(config: AnyFlowConfig) -> Plan:
     """Calls, tokens and money of every stage that makes calls, and the design.
 
     Requests are rendered and looked up in the ledger wherever their texts are known; otherwise
@@ -107,6 +124,10 @@ def plan_run(config: FlowConfig) -> Plan:
     Raises:
         InputRejected, PromptError, ModelError, WarehouseError: As a run would.
     """
+    if isinstance(config, OwnConfig):
+        return _plan_own(config)
+    if not isinstance(config, FlowConfig):
+        raise TypeError(f"no flow has the configuration {type(config).__name__}")
     configs = stage_configs(config, _encoder(config))
     warehouse = warehouse_at(config.warehouse)
     places = stage_places(config)
@@ -145,6 +166,14 @@ def plan_run(config: FlowConfig) -> Plan:
     prompts, personas = (_column(inputs, versions, known, one) for one in ("prompts", "personas"))
     outlook = design_outlook(config, personas, prompts) if prompts and personas else None
     return Plan(found, outlook)
+
+
+def _plan_own(config: OwnConfig) -> Plan:
+    """No stage of the own-data flow makes a call; the data are checked as a run would."""
+    own_source(config)
+    if config.ingest.data is not None:
+        read_own(config.ingest.data)
+    return Plan([], None)
 
 
 def _column(

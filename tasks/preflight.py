@@ -10,10 +10,11 @@ from tasks._engines import listen as _listen
 from tasks._runs import warehouse_at
 from tasks._stages.configs import stage_configs
 from tasks._stages.ingest import read_prompt_file
-from tasks.config import AttributesConfig, FlowConfig
+from tasks._stages.own_files import read_own
+from tasks.config import AnyFlowConfig, AttributesConfig, OwnConfig
 
 
-def check(config: FlowConfig) -> None:
+def check(config: AnyFlowConfig) -> None:
     """Refuses a run whose input files, templates, encoder or warehouse cannot be used.
 
     Raises:
@@ -22,6 +23,8 @@ def check(config: FlowConfig) -> None:
     stage_configs(config)
     if isinstance(config, AttributesConfig) and config.ingest.prompts is not None:
         read_prompt_file(Path(config.ingest.prompts))
+    if isinstance(config, OwnConfig) and config.ingest.data is not None:
+        read_own(config.ingest.data)
     with warehouse_at(config.warehouse).lock():
         pass
 

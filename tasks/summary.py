@@ -7,7 +7,7 @@ from typing import Any
 from tasks._engines import simulator_settings
 from tasks._runs import warehouse_at
 from tasks.chain import Chain
-from tasks.config import FlowConfig
+from tasks.config import FlowConfig, OwnConfig
 
 AUDITED = (
     "n_judgments", "n_exact", "n_tolerated", "n_unparsed", "n_complete", "n_consistent",
@@ -58,3 +58,34 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
 
 def _interval(row: dict[str, Any], name: str) -> dict[str, float | None]:
     return {part: row[f"{name}_{part}"] for part in ("mean", "low", "high")}
+
+
+def summarize_own(config: OwnConfig, chain: Chain) -> dict[str, Any]:
+    """What ``pref run own --json`` prints, less the time, which only the caller knows.
+
+    Returns:
+        ``calls_made`` (always 0), ``datasets`` {name: version}, ``accuracy`` {method: {answers:
+        {mean, low, high, n_users, n_pairs, lead: {mean, low, high}}}}, ``facts`` {what: count},
+        ``start`` (of the base rewards), ``report`` (a path).
+    """
+    from pref_model.checkpoint import load_model
+
+    warehouse = warehouse_at(config.warehouse)
+    accuracy: dict[str, dict[str, Any]] = {}
+    for row in warehouse.read("accuracy_means", chain.datasets["accuracy_means"]).to_pylist():
+        accuracy.setdefault(row["method"], {})[str(row["n_answers"])] = {
+            **_interval(row, "accuracy"),
+            "n_users": row["n_users"],
+            "n_pairs": row["n_pairs"],
+            "lead": _interval(row, "lead"),
+        }
+    facts = warehouse.read("split_facts", chain.datasets["split_facts"]).to_pylist()
+    models = warehouse.folder("models", chain.datasets["models"])
+    return {
+        "calls_made": chain.count.made,
+        "datasets": dict(chain.datasets),
+        "accuracy": accuracy,
+        "facts": {row["fact"]: row["n_counted"] for row in facts},
+        "start": load_model(models, "pref").config.start,
+        "report": str(warehouse.file_path("report", chain.datasets["report"], "report.html")),
+    }

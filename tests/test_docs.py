@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from flows.cli import app
 from flows.profiles import settings
+from tasks.config import AttributesConfig, OwnConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,7 +49,7 @@ def test_the_docs_speak_of_commands_at_all() -> None:
 
 
 def test_settings_named_in_the_docs_exist() -> None:
-    known = {name for name, *_ in settings()}
+    known = {name for model in (AttributesConfig, OwnConfig) for name, *_ in settings(model)}
     for page in PAGES:
         for name in re.findall(r"--set ([a-z_.]+)=", page.read_text("utf-8")):
             assert name in {*known, "a.b"}, f"{page.name}: {name}"
@@ -68,10 +69,10 @@ def test_the_readme_s_tree_is_the_disk_s() -> None:
 
 
 def test_every_table_is_in_the_architecture_page() -> None:
-    from tasks.planning import STAGES
+    from tasks.planning import OWN_STAGES, STAGES
 
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    for stage in STAGES:
+    for stage in (*STAGES, *OWN_STAGES):
         assert re.search(rf"^\| {stage.name}( ☎)? \|", text, flags=re.MULTILINE), stage.name
         for dataset in stage.writes:
             assert f"`{dataset}`" in text, dataset

@@ -108,6 +108,9 @@ def _leaks(warehouse: Warehouse, manifest: Manifest) -> list[str]:
     splits = splits.filter(pc.equal(splits["entity_kind"], "pair"))
     joined = splits.join(pairs, "entity_id", "pair_id")
     sides = joined.group_by("prompt_id").aggregate([("side", "count_distinct")])
+    # Where all data are about one prompt, no split can keep it on one side.
+    if sides.num_rows == 1:
+        return []
     both = sides.filter(pc.greater(sides["side_count_distinct"], 1))["prompt_id"].to_pylist()
     if not both:
         return []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-METHODS = ("pref", "classic", "per_user")
+METHODS = ("pref", "classic", "per_user", "longer")
 RATINGS = ("1", "2", "3", "4", "5")
 PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = (
@@ -68,10 +68,14 @@ _DECLARED = (
     _text("prompt_text", "What the user asked, exactly as it is sent to a model."),
     _text("prompt_source", "Where the prompt came from: a file name or a hub id."),
     _text("persona_id", "Name of a user (persona), stable from run to run."),
-    _text("persona_kind", "Which family of users the persona belongs to.", ("attributes", "prism")),
+    _text(
+        "persona_kind",
+        "Which family of users the persona belongs to.",
+        ("attributes", "prism", "own"),
+    ),
     _text("trait_1", "First of the two signed traits the persona prefers; null if not known."),
     _text("trait_2", "Second of the two signed traits the persona prefers; null if not known."),
-    _text("profile_text", "The persona in words, as a judge reads it."),
+    _text("profile_text", "The persona in words, as a judge reads it; null if not known."),
     _text("system_text", "What the user would tell a model about how to behave; null if not told."),
     # openings of conversations, and what became of them
     _text("opening_id", "Name of a conversation, which stands for its first prompt."),
@@ -103,8 +107,9 @@ _DECLARED = (
     _text("response_id", "Name of one generated text."),
     _text(
         "response_role",
-        "What the text is for: a side of a pair, a base response, a critique or revision of one.",
-        ("pair_a", "pair_b", "base", "critique", "revision"),
+        "What the text is for: a side of a pair, a base response, a critique or revision of one;"
+        " own = handed in with answers of real users.",
+        ("pair_a", "pair_b", "base", "critique", "revision", "own"),
     ),
     _text("toward_persona_id", "User whom the text was written for; null for none in particular."),
     _text("style", "Traits the responder was told to show, joined by '+'; null for none."),
@@ -159,6 +164,17 @@ _DECLARED = (
         "1 if the judge chose the personalized response, 0 if the base; null if unparsed.",
     ),
     _text("reply_text", "The judge's reply before parsing; null when there was no text."),
+    # answers of real users
+    _count("answer_row", "rows", "Row of the preference file, from 1."),
+    _flag("is_swapped", "Whether what the file calls A is B here, and the other way round."),
+    Field(
+        "answer_weight",
+        pa.float64(),
+        "How many full answers the row counts for.",
+        "answers",
+        low=0.0,
+    ),
+    Field("answered_at", pa.timestamp("us", "UTC"), "When the user answered; null if not known."),
     # preferences
     _fraction(
         "preference_prob",
@@ -189,8 +205,15 @@ _DECLARED = (
     _text("entity_kind", "Whether the row is about a persona or a pair.", ("persona", "pair")),
     _text("entity_id", "The persona_id or pair_id."),
     _text("side", "seen in training, or new.", ("seen", "new")),
+    _text("fact", "What was counted about the data and its split."),
+    _count("n_counted", "of what the fact names", "How many there are."),
     # models and what they compute
-    _vector("embedding", pa.float32(), None, "Encoder's vector of prompt and response."),
+    _vector(
+        "embedding",
+        pa.float32(),
+        None,
+        "Encoder's vector of prompt and response; text features, where asked for, come last.",
+    ),
     _text("method", "How the user's taste is modeled.", METHODS),
     _count("n_base_rewards", "base rewards", "Width d of the base rewards."),
     _count("embedding_width", "dimensions", "Width D of the embeddings the model reads."),
@@ -267,11 +290,30 @@ _DECLARED = (
     _number("rule_score", None, "What the rule maximized; null for a rule without a score."),
     _fraction("answer_prob", "probability", "The user's answer: P(A preferred) of the pair asked."),
     _fraction("auc", "probability", "Area under the user's ROC curve; null if all answers agree."),
-    _count("n_pairs", "pairs", "Test pairs of the user that are not ties."),
+    _count("n_pairs", "pairs", "Test pairs that are not ties."),
     _fraction("auc_mean", "probability", "Mean of the users' AUC; null if none has one."),
     _fraction("auc_low", "probability", "Lower end of auc_mean's interval."),
     _fraction("auc_high", "probability", "Upper end of auc_mean's interval."),
     _count("n_users", "users", "Users that the mean is over."),
+    _fraction(
+        "right_share",
+        "share of pairs",
+        "The user's test pairs ranked as the user did; equal rewards count half.",
+    ),
+    _fraction(
+        "accuracy_mean",
+        "share of pairs",
+        "Test pairs of all users ranked as their users did; null if there is none.",
+    ),
+    _fraction("accuracy_low", "share of pairs", "Lower end of accuracy_mean's interval."),
+    _fraction("accuracy_high", "share of pairs", "Upper end of accuracy_mean's interval."),
+    _number(
+        "lead_mean",
+        "share of pairs",
+        "accuracy_mean less that of choosing the longer response, on the same pairs.",
+    ),
+    _number("lead_low", "share of pairs", "Lower end of lead_mean's interval."),
+    _number("lead_high", "share of pairs", "Upper end of lead_mean's interval."),
     _text("base_response_id", "The response every user gets without personalization."),
     _fraction(
         "win_rate_mean",

@@ -92,7 +92,7 @@ _DECLARED = (
         absent="The persona was not chosen for this run.",
         key=("persona_id",),
         columns=("persona_id", "persona_kind", "trait_1", "trait_2", "profile_text", "system_text"),
-        nullable=frozenset({"trait_1", "trait_2", "system_text"}),
+        nullable=frozenset({"trait_1", "trait_2", "profile_text", "system_text"}),
     ),
     Table(
         name="openings",
@@ -176,6 +176,18 @@ _DECLARED = (
         },
     ),
     Table(
+        name="answers",
+        grain="One row is one answer of a real user to one pair, as it was handed in.",
+        absent="The user did not answer, or both responses have the same text.",
+        key=("answer_row",),
+        columns=(
+            "answer_row", "persona_id", "pair_id", "answer_prob", "answer_weight", "answered_at",
+            "is_swapped",
+        ),
+        nullable=frozenset({"answered_at"}),
+        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+    ),
+    Table(
         name="design",
         grain="One row is one cell that is to be judged: persona and pair.",
         absent="The persona is not asked about the pair.",
@@ -236,6 +248,13 @@ _DECLARED = (
         absent="The persona or pair takes no part in training or measurement.",
         key=("entity_kind", "entity_id"),
         columns=("entity_kind", "entity_id", "side"),
+    ),
+    Table(
+        name="split_facts",
+        grain="One row is one count about real users' data and how they could be split.",
+        absent="The count does not apply.",
+        key=("fact",),
+        columns=("fact", "n_counted"),
     ),
     Table(
         name="embeddings",
@@ -368,6 +387,29 @@ _DECLARED = (
         key=("method", "n_answers"),
         columns=("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
         nullable=frozenset({"auc_mean", "auc_low", "auc_high"}),
+    ),
+    Table(
+        name="pair_accuracy",
+        grain="One row is how often one method ranks one user's test pairs as the user did.",
+        absent="The user has no test pairs, or fewer answers to learn from.",
+        key=("persona_id", "method", "n_answers"),
+        columns=("persona_id", "method", "n_answers", "right_share", "auc", "n_pairs"),
+        nullable=frozenset({"auc"}),
+        foreign={"persona_id": _PERSONA},
+    ),
+    Table(
+        name="accuracy_means",
+        grain="One row is the pair accuracy of one method over all test pairs after some answers.",
+        absent="The method was not measured with that number of answers.",
+        key=("method", "n_answers"),
+        columns=(
+            "method", "n_answers", "accuracy_mean", "accuracy_low", "accuracy_high", "lead_mean",
+            "lead_low", "lead_high", "auc_mean", "n_users", "n_pairs",
+        ),
+        nullable=frozenset({
+            "accuracy_mean", "accuracy_low", "accuracy_high", "lead_mean", "lead_low", "lead_high",
+            "auc_mean",
+        }),
     ),
     Table(
         name="selections",

@@ -6,18 +6,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pref_model.text_features import NAMES as TEXT_FEATURES
 from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
 from tasks._llm.prices import load_prices
+from tasks._runs import warehouse_at
 from tasks._stages.encode import describe_encoder
 from tasks._stages.estimates import Extent, attributes_extent, expected, prism_extent
 from tasks._stages.ingest import describe_prompts
+from tasks._stages.own_files import describe_own
+from tasks._stages.own_report import describe_own_page
 from tasks._stages.prism_files import describe_prism, prism_folder
 from tasks._stages.report import describe_page
 from tasks.config import (
+    AnyFlowConfig,
     AttributesConfig,
     EncoderConfig,
     FlowConfig,
+    OwnConfig,
     PrismConfig,
     Sampling,
     as_json,
@@ -27,7 +33,7 @@ from tasks.errors import InputRejected
 StageConfigs = dict[str, dict[str, Any]]
 
 
-def stage_configs(config: FlowConfig, encoder: dict[str, Any] | None = None) -> StageConfigs:
+def stage_configs(config: AnyFlowConfig, encoder: dict[str, Any] | None = None) -> StageConfigs:
     """The configuration of every stage of a chain, by stage name.
 
     Everything that can change a stage's rows and is not a parent dataset is here: settings,
@@ -45,10 +51,12 @@ def stage_configs(config: FlowConfig, encoder: dict[str, Any] | None = None) -> 
         return _prism(config, encoder)
     if isinstance(config, AttributesConfig):
         return _attributes(config, encoder)
+    if isinstance(config, OwnConfig):
+        return _own(config, encoder)
     raise TypeError(f"no flow has the configuration {type(config).__name__}")
 
 
-def stage_places(config: FlowConfig) -> dict[str, str]:
+def stage_places(config: AnyFlowConfig) -> dict[str, str]:
     """Where inputs from outside the warehouse lie.
 
     Raises:
@@ -58,6 +66,8 @@ def stage_places(config: FlowConfig) -> dict[str, str]:
         return {"prism": str(_prism_folder(config))}
     if isinstance(config, AttributesConfig) and config.ingest.prompts:
         return {"prompts": config.ingest.prompts}
+    if isinstance(config, OwnConfig) and config.ingest.data:
+        return {"own": config.ingest.data}
     return {}
 
 
@@ -121,6 +131,45 @@ def _prism(config: PrismConfig, encoder: dict[str, Any] | None) -> StageConfigs:
     extent = prism_extent(config, n_prompts, n_personas) if n_prompts and n_personas else None
     stages["report"] = _report(config, stages, "revise", extent)
     return stages
+
+
+def _own(config: OwnConfig, encoder: dict[str, Any] | None) -> StageConfigs:
+    seed = {"seed": config.seed}
+    encoder = encoder or _encoder(config.encoder)
+    text_columns = len(TEXT_FEATURES) if config.encoder.text_features else 0
+    return {
+        "ingest_own": own_source(config),
+        "assemble_own": {},
+        "split_own": {**as_json(config.split), **seed},
+        "encode": encoder,
+        "fit_own": {
+            **as_json(config)["fit"],
+            "encoder_id": encoder["encoder_id"],
+            "text_columns": text_columns,
+            **seed,
+        },
+        "adapt_own": {**as_json(config.adapt), **seed},
+        "accuracy": {**as_json(config.evaluate), **seed},
+        "report_own": describe_own_page(),
+    }
+
+
+def own_source(config: OwnConfig) -> dict[str, Any]:
+    """Names and hashes of the files, or of those that were imported last.
+
+    Raises:
+        InputRejected: Files are missing; or none were given and none imported.
+    """
+    if config.ingest.data is not None:
+        return describe_own(config.ingest.data)
+    warehouse = warehouse_at(config.warehouse)
+    version = warehouse.current().get("answers")
+    if version is None:
+        raise InputRejected(
+            f"data: none given, and warehouse {config.warehouse} holds none; expected a folder with"
+            " prompts, responses and preferences; pass --data, or import it with `pref ingest`"
+        )
+    return dict(warehouse.manifest("answers", version).config)
 
 
 def _prism_folder(config: PrismConfig) -> Path:

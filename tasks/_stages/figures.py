@@ -47,6 +47,50 @@ def auc_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     return _draw(figure, "AUC by number of answers for each method")
 
 
+# Real users' pairs: nobody's judge was asked, and a rule that reads only lengths stands beside.
+OWN_LOOK = {
+    "pref": LOOK["pref"],
+    "classic": LOOK["classic"],
+    "longer": ("longer response wins", "#555555", "D"),
+}
+
+
+def accuracy_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    """Pair accuracy on held-out users' test pairs by number of answers, with 95 % bars."""
+    figure, axes = _canvas(6.4, 3.8)
+    counts = sorted({int(row["n_answers"]) for row in rows})
+    for shift, (method, (name, color, marker)) in enumerate(OWN_LOOK.items()):
+        mine = {
+            row["n_answers"]: row
+            for row in rows
+            if row["method"] == method and row["accuracy_mean"] is not None
+        }
+        shown = [count for count in counts if count in mine]
+        means = [100 * mine[count]["accuracy_mean"] for count in shown]
+        low = [100 * mine[count]["accuracy_low"] for count in shown]
+        high = [100 * mine[count]["accuracy_high"] for count in shown]
+        # Every number of answers has users of its own, so the points are not joined into a curve.
+        axes.errorbar(
+            [counts.index(count) + 0.16 * (shift - 1) for count in shown],
+            means,
+            yerr=[
+                [mean - one for mean, one in zip(means, low, strict=True)],
+                [one - mean for mean, one in zip(means, high, strict=True)],
+            ],
+            color=color,
+            marker=marker,
+            linestyle="none",
+            capsize=3,
+            label=name,
+        )
+    axes.axhline(50, color="#777777", linewidth=0.8, linestyle=":")
+    axes.set_xticks(range(len(counts)), [str(count) for count in counts])
+    axes.set_xlabel("answers known of the user")
+    axes.set_ylabel("pairs ranked as the user did (%)")
+    axes.legend(frameon=False, loc="lower left")
+    return _draw(figure, "Pair accuracy by number of answers for each method")
+
+
 def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Win rate over the base response with 95 % intervals, one line a method."""
     figure, axes = _canvas(6.4, 2.2)

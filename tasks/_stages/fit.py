@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
+if TYPE_CHECKING:
+    from pref_model.model import RewardModel
+
 
 def build(inputs: Inputs) -> dict[str, Output]:
     """Fits both models; the validation part (seen users, new pairs) chooses and stops.
@@ -24,7 +27,6 @@ def build(inputs: Inputs) -> dict[str, Output]:
     """
     from pref_model.baselines import fit_classic
     from pref_model.basis import canonicalize
-    from pref_model.checkpoint import save_model, tensors_file
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
 
@@ -36,7 +38,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     # Held-out users are no rows of the model: the fit sees users [0, n_seen) only.
     seen = world.n_seen_users
     parts = world.part("train"), world.part("validation")
-    with _one_thread():
+    with one_thread():
         models = {
             "pref": fit_reward_model(world.differences, parts[0], seen, settings, run, parts[1]),
             "classic": fit_classic(world.differences, parts[0], seen, settings, run, parts[1]),
@@ -45,6 +47,20 @@ def build(inputs: Inputs) -> dict[str, Output]:
     aligned = align_to_earlier(inputs, world, models["pref"], encoder_id)
     if aligned is not None:
         models["pref"] = aligned.model
+    return {
+        **model_outputs(inputs, models, encoder_id, world.personas[:seen]),
+        "alignment": Output(
+            pa.Table.from_pylist([aligned.row] if aligned else [], TABLES["alignment"].schema)
+        ),
+    }
+
+
+def model_outputs(
+    inputs: Inputs, models: Mapping[str, RewardModel], encoder_id: str, personas: list[str]
+) -> dict[str, Output]:
+    """``models`` with their files, and what ``pref`` makes of every response and training user."""
+    from pref_model.checkpoint import save_model, tensors_file
+
     rows: list[dict[str, Any]] = []
     files: dict[str, bytes] = {}
     for method, model in models.items():
@@ -55,7 +71,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             {
                 "method": method,
                 "n_base_rewards": model.d,
-                "embedding_width": world.differences.shape[1],
+                "embedding_width": model.head.shape[1],
                 "encoder": encoder_id,
                 "file_name": tensors,
                 "file_sha256": hashlib.sha256(saved[tensors]).hexdigest(),
@@ -72,7 +88,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     )
     user_weights = pa.table(
         {
-            "persona_id": world.personas[:seen],
+            "persona_id": personas,
             "weights": vector_column(models["pref"].user_weights, pa.float32()),
         },
         TABLES["user_weights"].schema,
@@ -82,14 +98,11 @@ def build(inputs: Inputs) -> dict[str, Output]:
         "models": Output(pa.Table.from_pylist(by_method, TABLES["models"].schema), files),
         "base_rewards": Output(base_rewards),
         "user_weights": Output(user_weights),
-        "alignment": Output(
-            pa.Table.from_pylist([aligned.row] if aligned else [], TABLES["alignment"].schema)
-        ),
     }
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread: sums in one order on every machine, and no waiting for a busy core.
 
     The tensors are small; a second thread brought nothing on an idle machine and cost a factor

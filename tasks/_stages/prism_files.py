@@ -7,13 +7,13 @@ on which response the author had picked. Nothing else of the layout is needed or
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks._stages.rows import Faults, json_lines
 from tasks.errors import InputRejected
 
 FILES = ("survey.jsonl", "conversations.jsonl", "utterances.jsonl")
@@ -21,7 +21,6 @@ CONVERSATION_TYPES = ("unguided", "values guided", "controversy guided")
 # What PRISM writes where a model's response had no text.
 EMPTY = "EMPTY STRING"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_N_SHOWN = 3
 
 
 class Opening(NamedTuple):
@@ -115,7 +114,7 @@ def read_prism(folder: Path) -> PrismData:
         InputRejected: Rows that are no JSON objects, lack a field or hold a value PRISM does not
             have there, repeated ids, references to rows that are not there; all in one line.
     """
-    faults = _Faults()
+    faults = Faults()
     # Ids that rows refer to, those of faulty rows too: one fault is not to be told twice.
     users: set[str] = set()
     conversations: set[str] = set()
@@ -124,44 +123,17 @@ def read_prism(folder: Path) -> PrismData:
     responses = dict(_responses(folder / FILES[2], conversations, faults))
     for name, rows in zip(FILES, (survey, openings, responses), strict=True):
         if not rows and not faults.of(name):
-            faults.note(name, "no rows", None)
-    faults.raise_any(folder)
+            faults.note(name, "no rows")
+    if told := faults.told():
+        raise InputRejected(
+            f"prism: {folder} has {told}; expected PRISM's own layout; nothing was imported, repair"
+            " the files and run again"
+        )
     return PrismData(
         [survey[one] for one in sorted(survey)],
         [openings[one] for one in sorted(openings)],
         [responses[one] for one in sorted(responses) if responses[one].text],
     )
-
-
-class _Faults:
-    """What is wrong, by file and kind, with the first few rows of each."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], list[int | None]] = {}
-
-    def note(self, file: str, problem: str, row: int | None) -> None:
-        self._rows.setdefault((file, problem), []).append(row)
-
-    def of(self, file: str) -> bool:
-        return any(name == file for name, _ in self._rows)
-
-    def raise_any(self, folder: Path) -> None:
-        if not self._rows:
-            return
-        told = [f"{file}: {problem}{_where(rows)}" for (file, problem), rows in self._rows.items()]
-        raise InputRejected(
-            f"prism: {folder} has {'; '.join(told)}; expected PRISM's own layout; nothing was"
-            " imported, repair the files and run again"
-        )
-
-
-def _where(rows: list[int | None]) -> str:
-    known = [str(row) for row in rows if row is not None]
-    if not known:
-        return ""
-    more = ", …" if len(known) > _N_SHOWN else ""
-    plural = "s" if len(known) > 1 else ""
-    return f" in {len(known)} row{plural} ({', '.join(known[:_N_SHOWN])}{more})"
 
 
 def _is_id(value: object) -> bool:
@@ -212,13 +184,13 @@ _OPTIONAL: dict[str, Rule] = {
 }
 
 
-def _survey(path: Path, users: set[str], faults: _Faults) -> Iterator[tuple[str, dict[str, Any]]]:
+def _survey(path: Path, users: set[str], faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
     for _, row in _checked(path, _SURVEY, "user_id", users, faults):
         yield row["user_id"], row
 
 
 def _openings(
-    path: Path, users: set[str], conversations: set[str], faults: _Faults
+    path: Path, users: set[str], conversations: set[str], faults: Faults
 ) -> Iterator[tuple[str, Opening]]:
     for number, row in _checked(path, _CONVERSATION, "conversation_id", conversations, faults):
         if row["user_id"] not in users:
@@ -228,7 +200,7 @@ def _openings(
 
 
 def _responses(
-    path: Path, conversations: set[str], faults: _Faults
+    path: Path, conversations: set[str], faults: Faults
 ) -> Iterator[tuple[str, FirstResponse]]:
     for number, row in _checked(path, _UTTERANCE, "utterance_id", set(), faults):
         if row["conversation_id"] not in conversations:
@@ -251,14 +223,14 @@ def _responses(
 
 
 def _checked(
-    path: Path, rules: Mapping[str, Rule], key: str, seen: set[str], faults: _Faults
+    path: Path, rules: Mapping[str, Rule], key: str, seen: set[str], faults: Faults
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows that keep the rules, with their row number from 1; what does not is noted.
 
     ``seen`` takes up every id, those of faulty rows too.
     """
     every = rules if rules is not _UTTERANCE else {**rules, **_OPTIONAL}
-    for number, row in _objects(path, faults):
+    for number, row in json_lines(path, faults):
         wrong = False
         for name, (is_right, expected) in every.items():
             if name not in row and name not in _OPTIONAL:
@@ -274,20 +246,3 @@ def _checked(
             seen.add(row[key])
         if not wrong:
             yield number, row
-
-
-def _objects(path: Path, faults: _Faults) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Lines end with a line feed: a text may hold other separators, where splitlines would cut.
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                faults.note(path.name, "no JSON", number)
-                continue
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                faults.note(path.name, "JSON that is no object", number)

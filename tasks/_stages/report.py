@@ -37,9 +37,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
         "win_rates": figures.win_rates(wins),
         "rank": figures.rank(ranks),
     }
-    page = _environment().from_string(_source("report_page.html"))
+    page = page_environment().from_string(page_source("report_page.html"))
     html = page.render(
-        css=_source("report_page.css"),
+        css=page_source("report_page.css"),
         is_simulated=inputs.config["is_simulated"],
         names={method: name for method, (name, _, _) in LOOK.items()},
         auc=_by_method(auc),
@@ -54,7 +54,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         rank_figure=drawn["rank"].svg,
         rank=_suggested(ranks),
         examples=_examples(inputs),
-        datasets=[_dataset(one) for one in _in_order(manifests)],
+        datasets=[dataset_row(one) for one in in_order(manifests)],
         shape=_shape(inputs),
         models=sorted({model for one in manifests for model in one.models}),
         cost=_total(manifests),
@@ -67,7 +67,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
 def describe_page() -> dict[str, str]:
     """What of the page's look enters the version: its template and style sheet."""
-    parts = (_source("report_page.html"), _source("report_page.css"))
+    parts = (page_source("report_page.html"), page_source("report_page.css"))
     return {"page_sha256": hashlib.sha256("\0".join(parts).encode()).hexdigest()}
 
 
@@ -109,7 +109,8 @@ def _suggested(rows: list[dict[str, Any]]) -> dict[str, int | None]:
     }
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Where pages are rendered: everything escaped, numbers as people read them."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = lambda value, digits=3: (
         "–" if value is None else f"{value:.{digits}f}"
@@ -120,7 +121,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _source(name: str) -> str:
+def page_source(name: str) -> str:
+    """A template or style sheet that ships beside this module."""
     return (files("tasks._stages") / name).read_text("utf-8")
 
 
@@ -161,12 +163,14 @@ def _examples(inputs: Inputs) -> list[dict[str, Any]]:
     return examples
 
 
-def _in_order(manifests: list[Manifest]) -> list[Manifest]:
+def in_order(manifests: list[Manifest]) -> list[Manifest]:
+    """Manifests in the order of their tables."""
     place = {name: index for index, name in enumerate(TABLES)}
     return sorted(manifests, key=lambda one: place[one.dataset])
 
 
-def _dataset(manifest: Manifest) -> dict[str, Any]:
+def dataset_row(manifest: Manifest) -> dict[str, Any]:
+    """What a page tells of a dataset version."""
     return {
         "name": manifest.dataset,
         "version": manifest.version,

@@ -57,8 +57,8 @@ class World(NamedTuple):
 
 def load_world(inputs: Inputs) -> World:
     """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
-    personas, n_seen_users = _seen_first(inputs, "persona")
-    pairs, n_seen_pairs = _seen_first(inputs, "pair")
+    personas, n_seen_users = seen_first(inputs, "persona")
+    pairs, n_seen_pairs = seen_first(inputs, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
     embedded = inputs.read("embeddings")
@@ -79,8 +79,8 @@ def load_world(inputs: Inputs) -> World:
 
 def seen_labels(inputs: Inputs) -> NDArray[np.float64]:
     """Labels of the train part, (seen users, seen pairs), nan where unknown; rows as in a world."""
-    personas, n_seen_users = _seen_first(inputs, "persona")
-    pairs, n_seen_pairs = _seen_first(inputs, "pair")
+    personas, n_seen_users = seen_first(inputs, "persona")
+    pairs, n_seen_pairs = seen_first(inputs, "pair")
     return label_matrix(
         inputs.read("preferences"),
         personas[:n_seen_users],
@@ -89,7 +89,8 @@ def seen_labels(inputs: Inputs) -> NDArray[np.float64]:
     )
 
 
-def _seen_first(inputs: Inputs, kind: str) -> tuple[list[str], int]:
+def seen_first(inputs: Inputs, kind: str) -> tuple[list[str], int]:
+    """Ids of one kind, the seen before the new and each group sorted; how many are seen."""
     ids = {where: [] for where in ("seen", "new")}  # type: dict[str, list[str]]
     for row in inputs.read("splits").to_pylist():
         if row["entity_kind"] == kind:

@@ -14,7 +14,7 @@ from tasks._stages.calls import CallStage
 from tasks._stages.stage import Stage
 from tasks.config import AttributesConfig, PrismConfig
 from tasks.errors import InputRejected
-from tasks.planning import PRISM_STAGES, STAGES
+from tasks.planning import OWN_STAGES, PRISM_STAGES, STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +27,14 @@ def test_plans_go_through_the_stages_in_the_order_of_the_flow(
     told = [one.lower() for one in re.findall(r"chain\.(?:step|calls)\((\w+)\)", source)]
     assert told[: len(stages)] == [stage.name for stage in stages]
     assert told[len(stages) :] == ["win_rates", "report"]
+
+
+def test_the_own_flow_goes_through_its_stages_and_makes_no_call() -> None:
+    source = (ROOT / "flows" / "own.py").read_text("utf-8")
+    told = [one.lower() for one in re.findall(r"chain\.step\((\w+)\)", source)]
+    assert told == [*(stage.name for stage in OWN_STAGES), "report_own"]
+    assert "chain.calls" not in source
+    assert not any(isinstance(stage, CallStage) for stage in OWN_STAGES)
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -122,6 +130,11 @@ def test_a_wrong_setting_is_one_helpful_line(override: str, says: str) -> None:
         ["run", "prism"],
         ["run", "prism", "--prism", "nowhere"],
         ["plan", "prism", "--prism", "nowhere"],
+        ["ingest", "nowhere"],
+        ["run", "own"],
+        ["run", "own", "--data", "nowhere"],
+        ["run", "own", "--set", "judge.repeats=2"],
+        ["plan", "own"],
         ["settings", "nothing"],
         ["run", "nothing"],
         ["datasets", "--warehouse", "nowhere"],

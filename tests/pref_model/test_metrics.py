@@ -6,7 +6,13 @@ from sklearn.metrics import roc_auc_score
 
 from pref_model import reference
 from pref_model.errors import BadArray, BadSetting
-from pref_model.metrics import auc_per_user, cluster_bootstrap_mean, mean_by_user
+from pref_model.metrics import (
+    auc_per_user,
+    cluster_bootstrap_mean,
+    cluster_bootstrap_pooled,
+    mean_by_user,
+    pair_accuracy,
+)
 
 
 @settings(max_examples=60)
@@ -82,3 +88,44 @@ def test_no_users_and_one_user_have_intervals_that_say_so():
 def test_an_impossible_level_is_refused():
     with pytest.raises(BadSetting, match="level=95"):
         cluster_bootstrap_mean(np.ones(3), level=95.0)
+
+
+def test_a_zero_margin_is_half_right_and_a_tie_is_no_pair() -> None:
+    found = pair_accuracy(np.array([2.0, -1.0, 0.0, 3.0]), np.array([1.0, 0.6, 0.0, 0.5]))
+    np.testing.assert_array_equal(found, [1.0, 0.0, 0.5, np.nan])
+    with pytest.raises(BadArray):
+        pair_accuracy(np.array([np.nan]), np.array([1.0]))
+
+
+def test_pooled_bootstrap_with_one_observation_a_user_is_the_bootstrap_of_means() -> None:
+    values = np.random.default_rng(3).random(40)
+    pooled = cluster_bootstrap_pooled(np.arange(40), values, draws=1000, seed=5)
+    assert pooled == cluster_bootstrap_mean(values, draws=1000, seed=5)
+
+
+def test_copies_of_a_user_s_pairs_do_not_narrow_the_interval() -> None:
+    rng = np.random.default_rng(4)
+    users = np.arange(60)
+    values = (rng.random(60) < 0.6).astype(np.float64)
+    once = cluster_bootstrap_pooled(users, values, draws=2000)
+    thrice = cluster_bootstrap_pooled(np.tile(users, 3), np.tile(values, 3), draws=2000)
+    assert (thrice.mean, thrice.n) == (once.mean, once.n)
+    np.testing.assert_allclose([thrice.low, thrice.high], [once.low, once.high])
+
+
+def test_pooled_bootstrap_covers_the_truth_where_users_differ() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for trial in range(120):
+        chance = rng.beta(6, 4, 50)
+        user = np.repeat(np.arange(50), 6)
+        values = (rng.random(300) < chance[user]).astype(np.float64)
+        found = cluster_bootstrap_pooled(user, values, draws=400, seed=trial)
+        hits += found.low <= 0.6 <= found.high
+    assert hits >= 106
+
+
+def test_pooled_bootstrap_of_nothing_is_nan() -> None:
+    found = cluster_bootstrap_pooled(np.array([0, 1]), np.array([np.nan, np.nan]))
+    assert found.n == 0
+    assert np.isnan(found.mean)

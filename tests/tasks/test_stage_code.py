@@ -14,6 +14,12 @@ from tasks._stages import (
     fit,
     ingest,
     judge,
+    own,
+    own_accuracy,
+    own_adapt,
+    own_fit,
+    own_report,
+    own_split,
     personalize,
     prism,
     prism_prompts,
@@ -33,7 +39,8 @@ STAGES: list[Stage | CallStage] = [
     encode.STAGE, encode.POOL_STAGE, fit.STAGE, adapt.STAGE, personalize.POOL_STAGE,
     personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, evaluate.WIN_RATES_STAGE,
     report.STAGE, prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE,
-    prism_prompts.CHOOSE_STAGE, revise.STAGE,
+    prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
+    own_split.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE, own_report.STAGE,
 ]  # fmt: skip
 
 
@@ -58,6 +65,9 @@ STAGES: list[Stage | CallStage] = [
         (adapt.STAGE, "pref_model.questions"),
         (evaluate.AUC_STAGE, "pref_model.metrics"),
         (report.STAGE, "tasks._stages.figures"),
+        (own.INGEST_STAGE, "tasks._stages.rows"),
+        (own_fit.STAGE, "pref_model.feature_start"),
+        (encode.STAGE, "pref_model.text_features"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name,
 )
@@ -96,6 +106,6 @@ def test_an_edit_of_a_distant_helper_changes_the_hash(monkeypatch: pytest.Monkey
 def test_stage_names_and_datasets_are_unique() -> None:
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     # Flows begin differently and go on alike: in each, every dataset is written once.
-    for flow in (planning.STAGES, planning.PRISM_STAGES):
+    for flow in (planning.STAGES, planning.PRISM_STAGES, planning.OWN_STAGES):
         written = [dataset for stage in flow for dataset in stage.writes]
         assert len(set(written)) == len(written)

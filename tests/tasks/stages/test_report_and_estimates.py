@@ -10,7 +10,7 @@ from tasks._llm.prices import load_prices
 from tasks._stages import figures
 from tasks._stages.configs import stage_configs
 from tasks._stages.estimates import attributes_extent, expected, priced, prompt_tokens
-from tasks._stages.report import _environment, describe_page
+from tasks._stages.report import describe_page, page_environment
 from tasks.config import AttributesConfig
 
 PAGE = (files("tasks._stages") / "report_page.html").read_text("utf-8")
@@ -37,7 +37,7 @@ def test_only_our_own_style_and_figures_enter_the_page_unescaped() -> None:
 
 def test_text_of_a_model_cannot_become_markup() -> None:
     hostile = "<script>alert(1)</script> {{ 7 * 7 }} & \" '"
-    html = _environment().from_string("<p>{{ text }}</p>").render(text=hostile)
+    html = page_environment().from_string("<p>{{ text }}</p>").render(text=hostile)
     assert "<script" not in html
     assert "{{ 7 * 7 }}" in html
 

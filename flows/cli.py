@@ -9,6 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import own_commands
+from flows._options import (
+    AlignOption,
+    BaseUrlOption,
+    JsonOption,
+    JudgeOption,
+    MaxCallsOption,
+    MaxCostOption,
+    ModeOption,
+    PrismOption,
+    PrismProfileOption,
+    ProfileOption,
+    PromptsOption,
+    ResponderOption,
+    SetOption,
+    WarehouseOption,
+)
+
 app = typer.Typer(
     name="pref",
     help="Preference matrices, base rewards and personalized responses as Prefect flows.",
@@ -21,57 +39,13 @@ run_app = typer.Typer(no_args_is_help=True, help="Run a flow from prompts to rep
 app.add_typer(run_app, name="run")
 plan_app = typer.Typer(no_args_is_help=True, help="Say what a run would cost, before any call.")
 app.add_typer(plan_app, name="plan")
+run_app.command("own")(own_commands.run_own)
+plan_app.command("own")(own_commands.plan_own)
+app.command("ingest")(own_commands.ingest)
 
 batch_app = typer.Typer(no_args_is_help=True, help="Look after batches of --mode batch.")
 app.add_typer(batch_app, name="batch")
 
-WarehouseOption = Annotated[
-    str | None,
-    typer.Option("--warehouse", "-w", help="Folder of the data.", envvar="PREF_WAREHOUSE"),
-]
-ProfileOption = Annotated[
-    str, typer.Option(help="A shipped profile (quickstart, paper-attributes) or a TOML file.")
-]
-PromptsOption = Annotated[
-    str | None, typer.Option(help="Prompts: Parquet, JSONL, CSV or AlpacaEval's JSON.")
-]
-BaseUrlOption = Annotated[
-    str | None, typer.Option(help="An OpenAI-compatible endpoint instead of the simulator.")
-]
-JudgeOption = Annotated[str | None, typer.Option(help="Model that judges.")]
-ResponderOption = Annotated[str | None, typer.Option(help="Model that responds.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a setting, a.b=c; see `pref settings`.")
-]
-PrismOption = Annotated[
-    str | None, typer.Option(help="PRISM: a folder with its files, or a Hugging Face dataset id.")
-]
-PrismProfileOption = Annotated[
-    str, typer.Option(help="A shipped profile (quickstart-prism, paper-prism) or a TOML file.")
-]
-ModeOption = Annotated[
-    str | None,
-    typer.Option(help="sync, or batch: the provider's Batches endpoint, cheaper and hours later."),
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(help="Folder with your own data; default: what `pref ingest` imported last."),
-]
-OwnProfileOption = Annotated[str | None, typer.Option(help="A TOML file with settings.")]
-LicenceOption = Annotated[
-    str | None, typer.Option(help="Licence of the data, carried on by `pref export`.")
-]
-MaxCallsOption = Annotated[
-    int | None, typer.Option(help="Hard cap on calls bought; stops cleanly, resumes later.")
-]
-MaxCostOption = Annotated[
-    float | None, typer.Option(help="Hard cap on money spent; stops cleanly, resumes later.")
-]
-AlignOption = Annotated[
-    str | None,
-    typer.Option(help='Keep the basis of an earlier model: a version of models, or "previous".'),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 DEFAULT_WAREHOUSE = "pref-data"
 # What typer makes of a KeyboardInterrupt.
 INTERRUPTED = 130
@@ -100,7 +74,7 @@ def run_attributes(
         "calls.max_cost_usd": max_cost_usd,
         "fit.align_to": align_to,
     }
-    _run("attributes", _config("attributes", profile, options, set_), as_json=as_json)
+    run_flow("attributes", flow_config("attributes", profile, options, set_), as_json=as_json)
 
 
 @run_app.command("prism")
@@ -126,21 +100,7 @@ def run_prism(
         "calls.max_cost_usd": max_cost_usd,
         "fit.align_to": align_to,
     }
-    _run("prism", _config("prism", profile, options, set_), as_json=as_json)
-
-
-@run_app.command("own")
-def run_own(
-    data: DataOption = None,
-    profile: OwnProfileOption = None,
-    warehouse: WarehouseOption = None,
-    licence: LicenceOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train on your own users' answers, adapt held-out users, measure, report. Makes no call."""
-    options = {"warehouse": warehouse, "ingest.data": data, "ingest.licence": licence}
-    _run("own", _config("own", profile, options, set_), as_json=as_json)
+    run_flow("prism", flow_config("prism", profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("attributes")
@@ -158,7 +118,7 @@ def plan_attributes(
     """Say what `run attributes` would still buy: calls, tokens, money. Makes no call."""
     options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prompts"] = prompts
-    _plan(_config("attributes", profile, options, set_), as_json=as_json)
+    plan_flow(flow_config("attributes", profile, options, set_), as_json=as_json)
 
 
 @plan_app.command("prism")
@@ -176,23 +136,11 @@ def plan_prism(
     """Say what `run prism` would still buy, and what its design can teach. Makes no call."""
     options = _options(warehouse, llm_base_url, judge_model, responder_model, mode)
     options["ingest.prism"] = prism
-    _plan(_config("prism", profile, options, set_), as_json=as_json)
+    plan_flow(flow_config("prism", profile, options, set_), as_json=as_json)
 
 
-@plan_app.command("own")
-def plan_own(
-    data: DataOption = None,
-    profile: OwnProfileOption = None,
-    warehouse: WarehouseOption = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check what `run own` would read, and say what it would buy: nothing."""
-    options = {"warehouse": warehouse, "ingest.data": data}
-    _plan(_config("own", profile, options, set_), as_json=as_json)
-
-
-def _plan(config: Any, *, as_json: bool) -> None:
+def plan_flow(config: Any, *, as_json: bool) -> None:
+    """Prints what a run of this configuration would still buy."""
     from flows._console import print_design, print_plan
     from tasks import planning
 
@@ -227,9 +175,10 @@ def _options(
     }
 
 
-def _config(
+def flow_config(
     flow: str, profile: str | None, options: dict[str, Any], overrides: list[str] | None
 ) -> Any:
+    """The configuration of a flow, by the name it has on the command line."""
     from flows.profiles import build_config
 
     return build_config(_model(flow), profile, options, overrides or [])
@@ -245,7 +194,8 @@ def _model(flow: str) -> Any:
     return models[flow]
 
 
-def _run(name: str, config: Any, *, as_json: bool) -> None:
+def run_flow(name: str, config: Any, *, as_json: bool) -> None:
+    """Runs a flow with its progress on standard error, and prints what it came to."""
     from flows._console import Display, print_own_summary, print_summary
     from tasks._settings import prepare_prefect
 
@@ -277,32 +227,6 @@ def _run(name: str, config: Any, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
         (print_own_summary if name == "own" else print_summary)(found)
-
-
-@app.command()
-def ingest(
-    folder: Annotated[
-        str, typer.Argument(help="Folder with prompts, responses, preferences and users.")
-    ],
-    warehouse: WarehouseOption = None,
-    licence: LicenceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Import your own data: checked as a whole, refused as a whole. See docs/own-data.md."""
-    from tasks.importing import import_own
-
-    options = {"warehouse": warehouse, "ingest.data": folder, "ingest.licence": licence}
-    found = import_own(_config("own", None, options, None))
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=1) + "\n")
-        return
-    rows = ", ".join(f"{count:,} {name}" for name, count in found["rows"].items())
-    sys.stdout.write(f"{'found' if found['is_reused'] else 'imported'}: {rows}\n")
-    if found["left_out"]:
-        told = "answers are about two responses of the same text and were left out"
-        sys.stdout.write(f"{found['left_out']:,} {told}\n")
-    for file, columns in found["ignored"].items():
-        sys.stdout.write(_printable(f"{file}: not read: {', '.join(columns)}") + "\n")
 
 
 @app.command()
@@ -457,7 +381,7 @@ def diff(
     for kind in ("added", "removed", "changed"):
         count, some = getattr(found, f"n_{kind}"), found.examples[kind]
         shown = f" ({', '.join(some)}{', …' if count > len(some) else ''})" if some else ""
-        sys.stdout.write(f"{count:,} rows {kind}{_printable(shown)}\n")
+        sys.stdout.write(f"{count:,} rows {kind}{printable(shown)}\n")
     _show([dict(zip(("what", older, newer), row, strict=True)) for row in found.causes])
 
 
@@ -473,7 +397,7 @@ def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> Non
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
         for one in findings:
-            sys.stdout.write(f"{one.dataset} {one.version}: {_printable(one.problem)}\n")
+            sys.stdout.write(f"{one.dataset} {one.version}: {printable(one.problem)}\n")
         sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
     if findings:
         raise typer.Exit(1)
@@ -517,7 +441,7 @@ def batch_cancel(
     from tasks.batch_desk import BatchDesk
 
     with BatchDesk(_open(warehouse), llm_base_url) as desk:
-        sys.stdout.write(f"{_printable(batch)}: {desk.cancel(batch)}\n")
+        sys.stdout.write(f"{printable(batch)}: {desk.cancel(batch)}\n")
 
 
 @batch_app.command("forget")
@@ -530,7 +454,7 @@ def batch_forget(
 
     with BatchDesk(_open(warehouse)) as desk:
         n_calls = desk.forget(batch)
-    sys.stdout.write(f"{_printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
+    sys.stdout.write(f"{printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
 
 
 @app.command()
@@ -640,11 +564,12 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool = False) -> None:
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         # Text from models may hold markup or control characters: shown as they are, made harmless.
-        table.add_row(*(Text(_printable(value)) for value in row.values()))
+        table.add_row(*(Text(printable(value)) for value in row.values()))
     Console().print(table)
 
 
-def _printable(value: Any) -> str:
+def printable(value: Any) -> str:
+    """A value as one line of text that a terminal can be shown."""
     text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
     return "".join(one if one.isprintable() else " " for one in text)
 

@@ -60,7 +60,7 @@ def test_a_figure_leaves_out_what_is_not_known() -> None:
 
 def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = describe_page()
-    monkeypatch.setattr("tasks._stages.report._source", lambda name: f"edited {name}")
+    monkeypatch.setattr("tasks._stages.report.page_source", lambda name: f"edited {name}")
     assert describe_page() != before
 
 

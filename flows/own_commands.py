@@ -1,0 +1,73 @@
+"""Commands on a team's own data. They parse, call one function, and print what it found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from flows._options import (
+    DataOption,
+    JsonOption,
+    LicenceOption,
+    OwnProfileOption,
+    SetOption,
+    WarehouseOption,
+)
+
+
+def run_own(
+    data: DataOption = None,
+    profile: OwnProfileOption = None,
+    warehouse: WarehouseOption = None,
+    licence: LicenceOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on your own users' answers, adapt held-out users, measure, report. Makes no call."""
+    from flows import cli
+
+    options = {"warehouse": warehouse, "ingest.data": data, "ingest.licence": licence}
+    cli.run_flow("own", cli.flow_config("own", profile, options, set_), as_json=as_json)
+
+
+def plan_own(
+    data: DataOption = None,
+    profile: OwnProfileOption = None,
+    warehouse: WarehouseOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what `run own` would read, and say what it would buy: nothing."""
+    from flows import cli
+
+    options = {"warehouse": warehouse, "ingest.data": data}
+    cli.plan_flow(cli.flow_config("own", profile, options, set_), as_json=as_json)
+
+
+def ingest(
+    folder: Annotated[
+        str, typer.Argument(help="Folder with prompts, responses, preferences and users.")
+    ],
+    warehouse: WarehouseOption = None,
+    licence: LicenceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import your own data: checked as a whole, refused as a whole. See docs/own-data.md."""
+    from flows import cli
+    from tasks.importing import import_own
+
+    options = {"warehouse": warehouse, "ingest.data": folder, "ingest.licence": licence}
+    found = import_own(cli.flow_config("own", None, options, None))
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    rows = ", ".join(f"{count:,} {name}" for name, count in found["rows"].items())
+    sys.stdout.write(f"{'found' if found['is_reused'] else 'imported'}: {rows}\n")
+    if found["left_out"]:
+        told = "answers are about two responses of the same text and were left out"
+        sys.stdout.write(f"{found['left_out']:,} {told}\n")
+    for file, columns in found["ignored"].items():
+        sys.stdout.write(cli.printable(f"{file}: not read: {', '.join(columns)}") + "\n")

@@ -42,6 +42,7 @@ app.add_typer(plan_app, name="plan")
 run_app.command("own")(own_commands.run_own)
 plan_app.command("own")(own_commands.plan_own)
 app.command("ingest")(own_commands.ingest)
+app.command("export")(own_commands.export)
 
 batch_app = typer.Typer(no_args_is_help=True, help="Look after batches of --mode batch.")
 app.add_typer(batch_app, name="batch")
@@ -248,7 +249,7 @@ def settings(
 @app.command()
 def datasets(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
     """List dataset versions: rows, bytes, parents, calls, cost."""
-    store = _open(warehouse)
+    store = open_store(warehouse)
     current = store.current()
     rows = [
         {
@@ -285,7 +286,7 @@ def sql(
         if not equals:
             raise InputRejected(f"--at: {one!r} has no '='; expected dataset=version; add one")
         versions[name] = version
-    _show(run_query(_open(warehouse), query, versions).to_pylist(), as_json=as_json)
+    _show(run_query(open_store(warehouse), query, versions).to_pylist(), as_json=as_json)
 
 
 @app.command()
@@ -306,11 +307,11 @@ def lineage(
 ) -> None:
     """Show what a dataset was made from, down to the prompts; or what was built on something."""
     if forward:
-        _forward(_open(warehouse), name, version, as_json=as_json)
+        _forward(open_store(warehouse), name, version, as_json=as_json)
         return
     from warehouse.lineage import lineage_tree, render_lines, to_json
 
-    tree = lineage_tree(_open(warehouse), name, version)
+    tree = lineage_tree(open_store(warehouse), name, version)
     if as_json:
         sys.stdout.write(json.dumps(to_json(tree), indent=1) + "\n")
     else:
@@ -346,7 +347,7 @@ def gc(
     """List dataset versions that nothing refers to; remove them with --delete. Calls are kept."""
     from warehouse.cleaning import clean, unreferenced
 
-    found = (clean if delete else unreferenced)(_open(warehouse), keep_runs)
+    found = (clean if delete else unreferenced)(open_store(warehouse), keep_runs)
     rows = [
         {
             "dataset": one.dataset,
@@ -374,7 +375,7 @@ def diff(
     """Compare two versions of a dataset: rows, and what they were made from."""
     from warehouse.diff import diff as compare
 
-    found = compare(_open(warehouse), name, older, newer)
+    found = compare(open_store(warehouse), name, older, newer)
     if as_json:
         sys.stdout.write(json.dumps(found._asdict(), indent=1) + "\n")
         return
@@ -390,7 +391,7 @@ def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> Non
     """Verify every dataset: bytes, manifests, parents, rows, split, links to the call ledger."""
     from tasks.auditing import audit_all
 
-    n_versions, findings = audit_all(_open(warehouse))
+    n_versions, findings = audit_all(open_store(warehouse))
     if as_json:
         rows = [one._asdict() for one in findings]
         found = {"n_versions": n_versions, "findings": rows}
@@ -413,7 +414,7 @@ def batch_list(
     """List batches: status, calls, answered, failed. Asks the endpoint about open ones."""
     from tasks.batch_desk import BatchDesk, as_row
 
-    with BatchDesk(_open(warehouse), llm_base_url) as desk:
+    with BatchDesk(open_store(warehouse), llm_base_url) as desk:
         _show([as_row(one) for one in desk.list(is_open=open_)], as_json=as_json)
 
 
@@ -426,7 +427,7 @@ def batch_collect(
     """Store what ended batches have brought. Sends nothing; a run with --mode batch does it too."""
     from tasks.batch_desk import BatchDesk
 
-    with BatchDesk(_open(warehouse), llm_base_url, prices) as desk:
+    with BatchDesk(open_store(warehouse), llm_base_url, prices) as desk:
         n_replies, cost_usd = desk.collect()
     sys.stdout.write(f"{n_replies:,} replies collected, US$ {cost_usd:.2f}\n")
 
@@ -440,7 +441,7 @@ def batch_cancel(
     """Cancel a batch at its endpoint. What it has finished is kept, by the next collect or run."""
     from tasks.batch_desk import BatchDesk
 
-    with BatchDesk(_open(warehouse), llm_base_url) as desk:
+    with BatchDesk(open_store(warehouse), llm_base_url) as desk:
         sys.stdout.write(f"{printable(batch)}: {desk.cancel(batch)}\n")
 
 
@@ -452,7 +453,7 @@ def batch_forget(
     """Give a batch up: its replies are lost and its calls may be bought again."""
     from tasks.batch_desk import BatchDesk
 
-    with BatchDesk(_open(warehouse)) as desk:
+    with BatchDesk(open_store(warehouse)) as desk:
         n_calls = desk.forget(batch)
     sys.stdout.write(f"{printable(batch)}: given up; {n_calls:,} calls may be bought again\n")
 
@@ -544,7 +545,8 @@ def server(
     raise typer.Exit(run_server(host, port))
 
 
-def _open(warehouse: str | None) -> Any:
+def open_store(warehouse: str | None) -> Any:
+    """The warehouse in a folder that must be there."""
     from warehouse.store import open_warehouse
 
     return open_warehouse(warehouse or DEFAULT_WAREHOUSE, create=False)

@@ -46,7 +46,8 @@ app.add_typer(
     ),
     name="plan",
 )
-app.command("ingest")(own_commands.ingest)
+app.command()(own_commands.ingest)
+app.command()(own_commands.export)
 app.command()(run_commands.settings)
 app.command()(data_commands.datasets)
 app.command()(data_commands.sql)

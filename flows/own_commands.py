@@ -16,7 +16,7 @@ from flows._options import (
     SetOption,
     WarehouseOption,
 )
-from flows._output import printable
+from flows._output import open_store, printable
 from flows._running import flow_config, plan_flow, run_flow
 
 
@@ -68,3 +68,36 @@ def ingest(
         sys.stdout.write(f"{found['left_out']:,} {told}\n")
     for file, columns in found["ignored"].items():
         sys.stdout.write(printable(f"{file}: not read: {', '.join(columns)}") + "\n")
+
+
+def export(
+    to: Annotated[str, typer.Option("--to", help="A new or empty folder.")],
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Datasets, or dataset=version; default: the matrix of the last run."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the data set.")] = "pref preference matrix",
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of sources for which none was stated.")
+    ] = None,
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write datasets as a Hugging Face folder with card and Croissant metadata."""
+    from pathlib import Path
+
+    from tasks.exporting import export_datasets
+
+    store = open_store(warehouse)
+    found = export_datasets(store, datasets or [], Path(to), name, licence)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    rows = ", ".join(f"{count:,} {dataset}" for dataset, count in found["rows"].items())
+    kind = "simulated" if found["is_simulated"] else "synthetic" if found["is_synthetic"] else ""
+    sys.stdout.write(f"{found['folder']}: {rows}; licence {found['licence']}")
+    sys.stdout.write(f"; {kind} data\n" if kind else "\n")
+    for source in found["sources"]:
+        if source["licence"] == "unknown":
+            told = f"{source['name']}: no licence is stated; pass --licence"
+            sys.stdout.write(printable(told) + "\n")

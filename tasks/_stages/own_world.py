@@ -15,7 +15,7 @@ from pref_model.types import Preferences, make_preferences
 from tasks._convert import index_of, rows_of, vectors
 from tasks._stages.own import cells_of
 from tasks._stages.stage import Inputs
-from tasks._stages.worlds import seen_first, sides_of
+from tasks._stages.worlds import seen_first
 
 
 class OwnWorld(NamedTuple):
@@ -66,9 +66,8 @@ class OwnWorld(NamedTuple):
 
 def load_own_world(inputs: Inputs) -> OwnWorld:
     """Reads ``answers``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
-    side = sides_of(inputs)
-    personas, n_seen_users = seen_first(side, "persona")
-    pairs, n_seen_pairs = seen_first(side, "pair")
+    personas, n_seen_users = seen_first(inputs, "persona")
+    pairs, n_seen_pairs = seen_first(inputs, "pair")
     first = inputs.lookup("pairs", "pair_id", "response_a_id")
     second = inputs.lookup("pairs", "pair_id", "response_b_id")
     embedded = inputs.read("embeddings")

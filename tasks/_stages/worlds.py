@@ -57,9 +57,8 @@ class World(NamedTuple):
 
 def load_world(inputs: Inputs) -> World:
     """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
-    side = sides_of(inputs)
-    personas, n_seen_users = seen_first(side, "persona")
-    pairs, n_seen_pairs = seen_first(side, "pair")
+    personas, n_seen_users = seen_first(inputs, "persona")
+    pairs, n_seen_pairs = seen_first(inputs, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
     embedded = inputs.read("embeddings")
@@ -80,9 +79,8 @@ def load_world(inputs: Inputs) -> World:
 
 def seen_labels(inputs: Inputs) -> NDArray[np.float64]:
     """Labels of the train part, (seen users, seen pairs), nan where unknown; rows as in a world."""
-    side = sides_of(inputs)
-    personas, n_seen_users = seen_first(side, "persona")
-    pairs, n_seen_pairs = seen_first(side, "pair")
+    personas, n_seen_users = seen_first(inputs, "persona")
+    pairs, n_seen_pairs = seen_first(inputs, "pair")
     return label_matrix(
         inputs.read("preferences"),
         personas[:n_seen_users],
@@ -91,18 +89,10 @@ def seen_labels(inputs: Inputs) -> NDArray[np.float64]:
     )
 
 
-def sides_of(inputs: Inputs) -> dict[tuple[str, str], str]:
-    """Side of every persona and pair, by (kind, id)."""
-    return {
-        (row["entity_kind"], row["entity_id"]): row["side"]
-        for row in inputs.read("splits").to_pylist()
-    }
-
-
-def seen_first(side: dict[tuple[str, str], str], kind: str) -> tuple[list[str], int]:
+def seen_first(inputs: Inputs, kind: str) -> tuple[list[str], int]:
     """Ids of one kind, the seen before the new and each group sorted; how many are seen."""
     ids = {where: [] for where in ("seen", "new")}  # type: dict[str, list[str]]
-    for (entity, one), where in sorted(side.items()):
-        if entity == kind:
-            ids[where].append(one)
-    return ids["seen"] + ids["new"], len(ids["seen"])
+    for row in inputs.read("splits").to_pylist():
+        if row["entity_kind"] == kind:
+            ids[row["side"]].append(row["entity_id"])
+    return sorted(ids["seen"]) + sorted(ids["new"]), len(ids["seen"])

@@ -41,7 +41,6 @@ class _Judged(NamedTuple):
     is_ab: NDArray[np.bool_]
     is_parsed: NDArray[np.bool_]
     first_won: NDArray[np.bool_]
-    prefers_a: NDArray[np.float64]
     is_exact: NDArray[np.bool_]
     is_refused: NDArray[np.bool_]
     gap: Codes
@@ -91,7 +90,6 @@ def _judged(judgments: pa.Table, lengths: Lengths) -> _Judged:
         is_ab=_flags(pc.equal(judgments["presentation_order"], "ab")),
         is_parsed=_flags(pc.is_valid(verdict)),
         first_won=_flags(pc.equal(verdict, "first")),
-        prefers_a=judgments["prefers_a_prob"].to_numpy(),
         is_exact=_flags(judgments["is_exact_form"]),
         is_refused=_flags(pc.is_in(judgments["unparsed_reason"], pa.array(REFUSALS))),
         gap=gap[pair],
@@ -126,7 +124,8 @@ def _slices(kind: str, names: list[str], code: Codes, found: _Judged) -> pa.Tabl
         np.bincount(of_cell[both_second], minlength=size),
     )
     told = found.is_parsed & ~np.isnan(found.a_is_longer)
-    longer_won = told & (found.prefers_a == found.a_is_longer)
+    # The verdict decides, also where a soft one gives a probability between 0 and 1.
+    longer_won = told & ((found.first_won == found.is_ab) == (found.a_is_longer == 1.0))
     columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {
         "n_judgments": total,
         "n_exact": n_exact,

@@ -97,6 +97,7 @@ def timed(command: list[str], env: dict[str, str], cwd: Path) -> dict[str, Any]:
         "wall_s": round(wall, 1),
         "peak_mb": round(peak.n_bytes / 1e6),
         "found": json.loads(out),
+        "err": err,
     }
 
 

@@ -30,6 +30,23 @@ class OrderAudit(NamedTuple):
     position_bias_logit: Share
 
 
+class Shares(NamedTuple):
+    """`Share` of many slices at once: three (S,) float64, nan where nothing was counted."""
+
+    share: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+class OrderAudits(NamedTuple):
+    """`OrderAudit` of many slices at once; every entry, and every part of a `Shares`, is (S,)."""
+
+    n_complete: NDArray[np.int64]
+    n_consistent: NDArray[np.int64]
+    first_share: Shares
+    position_bias_logit: Shares
+
+
 def share(count: int, total: int, level: float = 0.95) -> Share:
     """``count / total`` with the Clopper-Pearson interval.
 
@@ -38,18 +55,56 @@ def share(count: int, total: int, level: float = 0.95) -> Share:
         total: Trials.
         level: Coverage, e.g. 0.95.
     """
-    if total == 0:
-        return Share(np.nan, np.nan, np.nan)
+    return _only(shares(np.array([count]), np.array([total]), level))
+
+
+def shares(counts: NDArray[np.int64], totals: NDArray[np.int64], level: float = 0.95) -> Shares:
+    """`share` of many slices at once: ``counts`` of ``totals``, both (S,)."""
     tail = (1.0 - level) / 2.0
-    low = 0.0 if count == 0 else float(stats.beta.ppf(tail, count, total - count + 1))
-    high = 1.0 if count == total else float(stats.beta.ppf(1.0 - tail, count + 1, total - count))
-    return Share(count / total, low, high)
+    failures = totals - counts
+    # At the ends a parameter is 0, where the quantile is not defined and the bound is known.
+    low = stats.beta.ppf(tail, np.maximum(counts, 1), failures + 1)
+    high = stats.beta.ppf(1.0 - tail, counts + 1, np.maximum(failures, 1))
+    nothing = totals == 0
+    values = (
+        counts / np.maximum(totals, 1),
+        np.where(counts == 0, 0.0, low),
+        np.where(failures == 0, 1.0, high),
+    )
+    return Shares(*(np.where(nothing, np.nan, one) for one in values))
 
 
 def audit_orders(
     first_won_ab: NDArray[np.bool_], first_won_ba: NDArray[np.bool_], level: float = 0.95
 ) -> OrderAudit:
-    """Consistency and position bias from cells judged in both orders.
+    """Consistency and position bias from cells judged in both orders; see `audit_counts`.
+
+    Args:
+        first_won_ab: (n,) bool, the first position won when A was shown first.
+        first_won_ba: (n,) bool, the same cells when B was shown first.
+        level: Coverage of both intervals.
+    """
+    found = audit_counts(
+        np.array([len(first_won_ab)]),
+        np.array([np.sum(first_won_ab & first_won_ba)]),
+        np.array([np.sum(~first_won_ab & ~first_won_ba)]),
+        level,
+    )
+    return OrderAudit(
+        int(found.n_complete[0]),
+        int(found.n_consistent[0]),
+        _only(found.first_share),
+        _only(found.position_bias_logit),
+    )
+
+
+def audit_counts(
+    n_complete: NDArray[np.int64],
+    both_first: NDArray[np.int64],
+    both_second: NDArray[np.int64],
+    level: float = 0.95,
+) -> OrderAudits:
+    """Consistency and position bias of many slices, each from three counts of its cells.
 
     With margin m for A and position bias b, P(first wins) is s(m + b) in order ab and s(−m + b)
     in order ba. A judge that names the first position both times does so with probability
@@ -63,28 +118,41 @@ def audit_orders(
     one observation: first positions won in a cell are 0, 1 or 2.
 
     Args:
-        first_won_ab: (n,) bool, the first position won when A was shown first.
-        first_won_ba: (n,) bool, the same cells when B was shown first.
+        n_complete: (S,) cells with a verdict in both orders.
+        both_first: (S,) of them, cells whose first position won both times.
+        both_second: (S,) likewise the second.
         level: Coverage of both intervals.
     """
-    n = len(first_won_ab)
-    both_first = int(np.sum(first_won_ab & first_won_ba))
-    both_second = int(np.sum(~first_won_ab & ~first_won_ba))
-    per_cell = (first_won_ab.astype(float) + first_won_ba.astype(float)) / 2.0
-    discordant = share(both_first, both_first + both_second, level)
+    discordant = shares(both_first, both_first + both_second, level)
     with np.errstate(divide="ignore"):
-        bias = Share(*(0.5 * float(_logit(p)) for p in discordant))
-    return OrderAudit(n, n - both_first - both_second, _mean_share(per_cell, level), bias)
+        bias = Shares(*(0.5 * _logit(one) for one in discordant))
+    consistent = n_complete - both_first - both_second
+    return OrderAudits(
+        n_complete, consistent, _first_shares(n_complete, both_first, both_second, level), bias
+    )
 
 
-def _mean_share(values: NDArray[np.float64], level: float) -> Share:
-    if len(values) == 0:
-        return Share(np.nan, np.nan, np.nan)
-    mean = float(values.mean())
-    spread = float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    half = float(stats.norm.ppf(0.5 + level / 2.0)) * spread
-    return Share(mean, max(0.0, mean - half), min(1.0, mean + half))
+def _first_shares(
+    n: NDArray[np.int64],
+    ones: NDArray[np.int64],
+    zeros: NDArray[np.int64],
+    level: float,
+) -> Shares:
+    """Mean and normal interval of values that are 1, 0 and otherwise one half."""
+    some = np.maximum(n, 1)
+    mean = 0.5 + 0.5 * (ones - zeros) / some
+    # Σ (x − mean)² over values of ½ ± ½ or 0, from the counts.
+    squares = 0.25 * (ones + zeros) - n * (mean - 0.5) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.maximum(squares, 0.0) / (n - 1)) / np.sqrt(some)
+    half = float(stats.norm.ppf(0.5 + level / 2.0)) * np.where(n > 1, spread, np.nan)
+    values = (mean, np.maximum(0.0, mean - half), np.minimum(1.0, mean + half))
+    return Shares(*(np.where(n == 0, np.nan, one) for one in values))
 
 
-def _logit(p: float) -> np.float64:
-    return np.float64(np.log(np.float64(p)) - np.log1p(-np.float64(p)))
+def _only(found: Shares) -> Share:
+    return Share(*(float(one[0]) for one in found))
+
+
+def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.log(p) - np.log1p(-p))

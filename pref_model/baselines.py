@@ -14,6 +14,7 @@ from pref_model.likelihood import log_likelihood
 from pref_model.model import FitConfig, RewardModel, RunConfig
 from pref_model.types import Floats, Ints, Preferences
 
+MOST_RIDGE_USERS = 128
 DEFAULT_RIDGES: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -101,13 +102,35 @@ def fit_user_heads(
         feature_scale: (D,) > 0, the scale of the reward model it stands beside.
         ridge: > 0, in units of the scaled features (mean squared length 1).
     """
+    spans = _spans(differences, feature_scale)
+    return _heads_in(spans, labels, feature_scale, ridge)
+
+
+class _Spans(NamedTuple):
+    """What each user's rows span: (U, D, k) orthonormal, and the rows in it, (U, K, k)."""
+
+    basis: Floats
+    inner: Floats
+
+
+def _spans(differences: Floats, feature_scale: Floats) -> _Spans:
     scaled = differences / feature_scale
     basis, upper = np.linalg.qr(scaled.transpose(0, 2, 1))  # (U, D, k), (U, k, K)
-    inner = upper.transpose(0, 2, 1)
+    return _Spans(basis, upper.transpose(0, 2, 1))
+
+
+def _heads_in(spans: _Spans, labels: Floats, feature_scale: Floats, ridge: float) -> UserHeads:
     weights = (~np.isnan(labels)).astype(np.float64)
-    fitted = adapt_users(inner, labels, weights, UserPrior.ridge(inner.shape[2], ridge))
-    heads = np.matmul(basis, fitted.mean[:, :, None])[:, :, 0]
+    prior = UserPrior.ridge(spans.inner.shape[2], ridge)
+    fitted = adapt_users(spans.inner, labels, weights, prior)
+    heads = np.matmul(spans.basis, fitted.mean[:, :, None])[:, :, 0]
     return UserHeads(heads, np.asarray(feature_scale, dtype=np.float64))
+
+
+def _answered_first(rng: np.random.Generator, pairs: Ints, answers: Floats) -> Ints:
+    """The pairs in random order, those the user has answered before the others."""
+    shuffled = rng.permutation(pairs)
+    return shuffled[np.argsort(np.isnan(answers[shuffled]), kind="stable")]
 
 
 def choose_user_ridge(
@@ -122,6 +145,9 @@ def choose_user_ridge(
     seed: int = 0,
 ) -> float:
     """Choose the per-user ridge on training users: fit on k random seen pairs, judge on new ones.
+
+    One number is chosen, so of very many users the first 128 are asked: memory and time are then
+    bounded whatever the number of users. A user with fewer than k answers gives those there are.
 
     Args:
         pair_differences: (M, D).
@@ -142,15 +168,22 @@ def choose_user_ridge(
             f"validation pairs for {n_answers} answers, expected at least as many and one"
         )
     rng = np.random.default_rng([seed, n_answers])
-    chosen = np.stack([rng.choice(train_pairs, n_answers, replace=False) for _ in answers])
+    answers = answers[:MOST_RIDGE_USERS]
+    chosen = np.stack(
+        [
+            _answered_first(rng, train_pairs, answers[user])[:n_answers]
+            for user in range(len(answers))
+        ]
+    )
     given = np.take_along_axis(answers, chosen, axis=1)
     held = answers[:, validation_pairs]
     is_held = ~np.isnan(held)
     if not is_held.any():
         raise BadArray("choose_user_ridge: found no observed validation answer, expected some")
     best, best_value = ridges[0], -np.inf
+    spans = _spans(pair_differences[chosen], feature_scale)
     for ridge in ridges:
-        model = fit_user_heads(pair_differences[chosen], given, feature_scale, ridge)
+        model = _heads_in(spans, given, feature_scale, ridge)
         margin = model.scores(pair_differences[validation_pairs])
         value = float(np.mean(log_likelihood(margin[is_held], held[is_held])))
         if value > best_value:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from prompts.catalog import load_template
 from tasks._engines import batch_buyer, engine_for, ledger_at
@@ -175,6 +179,18 @@ def _commit(plan: StagePlan, outputs: dict[str, Output], provenance: Provenance)
     warehouse = warehouse_at(plan.warehouse)
     for name, output in outputs.items():
         warehouse.commit(TABLES[name], provenance, output.rows, files=output.files)
+    outputs.clear()
+    _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Returns to the system what the last stage has freed, so that stages do not pile up."""
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        # The C library keeps freed memory for later; later is another stage with other sizes.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _refs(plan: StagePlan, stage: Stage | CallStage) -> list[dict[str, Any]]:

@@ -189,6 +189,17 @@ class PrismIngestConfig(SourceConfig):
     keep_merged: bool = Field(
         False, description="Keep survey rows marked as likely to be several people"
     )
+    fill_personas: int = Field(
+        0, ge=0, description="Generated participants are added up to this many; marked as such"
+    )
+    fill_openings: int = Field(
+        0, ge=0, description="Generated openings are added up to this many; marked as such"
+    )
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether generated rows may join, or stand in for, those of PRISM."""
+        return self.fill_personas > 0 and self.fill_openings > 0
 
 
 class SiftConfig(_Strict):

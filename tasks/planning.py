@@ -105,8 +105,11 @@ class _Preview(Inputs):
 
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
-    def read(self, dataset: str) -> pa.Table:
-        return self.tables[dataset] if dataset in self.tables else super().read(dataset)
+    def read(self, dataset: str, columns: tuple[str, ...] | None = None) -> pa.Table:
+        if dataset not in self.tables:
+            return super().read(dataset, columns)
+        table = self.tables[dataset]
+        return table if columns is None else table.select(list(columns))
 
     def lookup(self, dataset: str, key: str, value: str) -> dict[str, Any]:
         if dataset not in self.tables:

@@ -11,7 +11,7 @@ METHODS = ("pref", "classic", "per_user", "longer")
 RATINGS = ("1", "2", "3", "4", "5")
 PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = (
-    "empty", "no_verdict", "off_menu", "truncated", "content_filter", "no_label",
+    "empty", "no_verdict", "off_menu", "truncated", "content_filter", "refused", "no_label",
 )  # fmt: skip
 
 
@@ -66,12 +66,12 @@ _DECLARED = (
     # prompts and personas
     _text("prompt_id", "Name of a prompt, stable from run to run."),
     _text("prompt_text", "What the user asked, exactly as it is sent to a model."),
-    _text("prompt_source", "Where the prompt came from: a file name or a hub id."),
+    _text("prompt_source", "Where the prompt came from: a file, a hub id, 'generated'."),
     _text("persona_id", "Name of a user (persona), stable from run to run."),
     _text(
         "persona_kind",
-        "Which family of users the persona belongs to.",
-        ("attributes", "prism", "own"),
+        "Which family of users the persona belongs to; generated = made up to fill a data set.",
+        ("attributes", "prism", "own", "generated"),
     ),
     _text("trait_1", "First of the two signed traits the persona prefers; null if not known."),
     _text("trait_2", "Second of the two signed traits the persona prefers; null if not known."),
@@ -79,6 +79,7 @@ _DECLARED = (
     _text("system_text", "What the user would tell a model about how to behave; null if not told."),
     # openings of conversations, and what became of them
     _text("opening_id", "Name of a conversation, which stands for its first prompt."),
+    _flag("is_generated", "Whether the row was made up to fill a data set."),
     _text("author_id", "User who wrote the prompt, by the name it has in the data set."),
     _text(
         "conversation_type",
@@ -185,13 +186,19 @@ _DECLARED = (
     _count("n_asked", "judgments", "Judgments asked for."),
     _flag("is_tie", "Whether the verdicts cancel out, so that neither response is preferred."),
     # judge audit
-    _text("slice_kind", "What the audited judgments have in common.", ("overall", "persona")),
-    _text("slice_id", "Which slice of that kind: 'all' or a persona."),
+    _text(
+        "slice_kind",
+        "What the audited judgments have in common.",
+        ("overall", "judge", "persona", "length_gap"),
+    ),
+    _text("slice_id", "Which slice: 'all', a model, a persona, how many times as long one is."),
     _count("n_judgments", "judgments", "Judgments in the slice."),
     _count("n_exact", "judgments", "Judgments whose reply had exactly the form asked for."),
     _count("n_tolerated", "judgments", "Judgments with a verdict in another form."),
     _count("n_unparsed", "judgments", "Judgments without a verdict."),
     _fraction("unparsed_share", "share of judgments", "Judgments without a verdict, as a share."),
+    _count("n_refused", "judgments", "Judgments that the model or its server declined to give."),
+    _fraction("longer_share", "share of verdicts", "Verdicts for the longer of the responses."),
     _count("n_complete", "cells", "Cells with a verdict in both presentation orders."),
     _count("n_consistent", "cells", "Complete cells whose two orders chose the same response."),
     _fraction("consistent_share", "share of complete cells", "Consistent among complete cells."),

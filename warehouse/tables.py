@@ -99,7 +99,7 @@ _DECLARED = (
         grain="One row is one conversation of the data set, by its first prompt.",
         absent="The conversation is not in the data set.",
         key=("opening_id",),
-        columns=("opening_id", "author_id", "conversation_type", "prompt_text"),
+        columns=("opening_id", "author_id", "conversation_type", "prompt_text", "is_generated"),
     ),
     Table(
         name="opening_responses",
@@ -108,7 +108,7 @@ _DECLARED = (
         key=("response_id",),
         columns=(
             "response_id", "opening_id", "response_text", "response_model", "human_score",
-            "is_chosen",
+            "is_chosen", "is_generated",
         ),
         nullable=frozenset({"response_model", "human_score", "is_chosen"}),
         foreign={"opening_id": _OPENING},
@@ -232,14 +232,14 @@ _DECLARED = (
         key=("slice_kind", "slice_id"),
         columns=(
             "slice_kind", "slice_id", "n_judgments", "n_exact", "n_tolerated", "n_unparsed",
-            "unparsed_share", "n_complete", "n_consistent", "consistent_share", "first_share",
-            "first_share_low", "first_share_high", "position_bias_logit",
-            "position_bias_low_logit", "position_bias_high_logit",
+            "unparsed_share", "n_refused", "n_complete", "n_consistent", "consistent_share",
+            "first_share", "first_share_low", "first_share_high", "position_bias_logit",
+            "position_bias_low_logit", "position_bias_high_logit", "longer_share",
         ),
         nullable=frozenset({
             "unparsed_share", "consistent_share", "first_share", "first_share_low",
             "first_share_high", "position_bias_logit", "position_bias_low_logit",
-            "position_bias_high_logit",
+            "position_bias_high_logit", "longer_share",
         }),
     ),
     Table(

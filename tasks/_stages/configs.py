@@ -63,7 +63,8 @@ def stage_places(config: AnyFlowConfig) -> dict[str, str]:
         InputRejected: PRISM's files are not there.
     """
     if isinstance(config, PrismConfig):
-        return {"prism": str(_prism_folder(config))}
+        folder = _prism_folder(config)
+        return {"prism": str(folder)} if folder else {}
     if isinstance(config, AttributesConfig) and config.ingest.prompts:
         return {"prompts": config.ingest.prompts}
     if isinstance(config, OwnConfig) and config.ingest.data:
@@ -95,11 +96,14 @@ def _attributes(config: AttributesConfig, encoder: dict[str, Any] | None) -> Sta
 def _prism(config: PrismConfig, encoder: dict[str, Any] | None) -> StageConfigs:
     seed = {"seed": config.seed}
     ingest = config.ingest
+    folder = _prism_folder(config)
     own: StageConfigs = {
         "prism": {
-            **describe_prism(_prism_folder(config)),
+            **(describe_prism(folder) if folder else {}),
             "n_personas": ingest.n_personas,
             "keep_merged": ingest.keep_merged,
+            "fill_personas": ingest.fill_personas,
+            "fill_openings": ingest.fill_openings,
             "profile_template": ingest.profile_template,
             **_hash("profile_template", ingest.profile_template),
             **seed,
@@ -172,11 +176,15 @@ def own_source(config: OwnConfig) -> dict[str, Any]:
     return dict(warehouse.manifest("answers", version).config)
 
 
-def _prism_folder(config: PrismConfig) -> Path:
+def _prism_folder(config: PrismConfig) -> Path | None:
+    """Where PRISM's files lie; None where all rows are to be generated."""
     if config.ingest.prism is None:
+        if config.ingest.is_filled:
+            return None
         raise InputRejected(
             "prism: no data given; expected a folder with PRISM's files or a Hugging Face dataset"
-            " id; pass --prism"
+            " id; pass --prism, or ask for made-up data with ingest.fill_personas and"
+            " ingest.fill_openings"
         )
     return prism_folder(config.ingest.prism, config.ingest.revision)
 

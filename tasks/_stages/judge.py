@@ -45,6 +45,8 @@ def read_reply(inputs: Inputs, reply: CallReply, order: Order) -> Reading:
     menu = load_template(inputs.config["template"]).menu
     if reply.finish_reason == "content_filter":
         return unparsed("content_filter")
+    if reply.refusal and not reply.text:
+        return unparsed("refused")
     if menu is None:
         return unparsed("no_verdict")
     is_truncated = reply.finish_reason == "length"

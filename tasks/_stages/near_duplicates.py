@@ -51,6 +51,10 @@ def merged_into(texts: Mapping[str, str], threshold: float) -> dict[str, str]:
         probes = rarest[: len(rarest) - _at_least(threshold, len(rarest)) + 1]
         near = sorted({other for shingle in probes for other in kept_with[shingle]})
         for other in near:
+            small, large = sorted((len(members), len(sets[other])))
+            # No two sets of such sizes are similar enough; the sum is cheaper than the overlap.
+            if small < threshold * large - 1e-9:
+                continue
             if _jaccard(members, sets[other]) >= threshold:
                 found[one] = other
                 break

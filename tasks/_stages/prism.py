@@ -10,29 +10,28 @@ import pyarrow as pa
 from prompts.profiles import prism_profile, prism_system_text
 from tasks._seeds import stable_shuffle
 from tasks._stages.prism_files import PrismData, read_prism
+from tasks._stages.prism_population import filled, is_generated
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.errors import InputRejected
 from warehouse.tables import TABLES
 
 
-def persona_rows(data: PrismData, template: str, *, keep_merged: bool) -> list[dict[str, Any]]:
+def persona_rows(data: PrismData, template: str) -> list[dict[str, Any]]:
     """One persona for each participant whose survey tells anything of the person.
 
     Args:
         data: PRISM's rows.
         template: Name of the profile template.
-        keep_merged: Whether to keep rows marked ``x_maybe_merged``, as a partial copy of PRISM
-            marks those that are likely to be several people.
     """
     rows = []
     for one in data.survey:
         profile = prism_profile(one, template)
-        if profile is None or (one.get("x_maybe_merged") is True and not keep_merged):
+        if profile is None:
             continue
         rows.append(
             {
                 "persona_id": one["user_id"],
-                "persona_kind": "prism",
+                "persona_kind": "generated" if is_generated(one["user_id"]) else "prism",
                 "trait_1": None,
                 "trait_2": None,
                 "profile_text": profile,
@@ -42,11 +41,30 @@ def persona_rows(data: PrismData, template: str, *, keep_merged: bool) -> list[d
     return rows
 
 
+def _data(inputs: Inputs) -> PrismData:
+    """PRISM's rows, filled up with generated ones where that is asked for.
+
+    A partial copy of PRISM marks rows that are likely to be several people (``x_maybe_merged``);
+    they are left out unless ``keep_merged``.
+    """
+    config, places = inputs.config, inputs.plan.places
+    data = read_prism(Path(places["prism"])) if "prism" in places else PrismData([], [], [])
+    kept = [
+        one for one in data.survey if one.get("x_maybe_merged") is not True or config["keep_merged"]
+    ]
+    return filled(
+        data._replace(survey=kept),
+        config["seed"],
+        config["fill_personas"],
+        config["fill_openings"],
+    )
+
+
 def build(inputs: Inputs) -> dict[str, Output]:
     """Writes ``personas``, ``openings`` and ``opening_responses``."""
     config = inputs.config
-    data = read_prism(Path(inputs.plan.places["prism"]))
-    everyone = persona_rows(data, config["profile_template"], keep_merged=config["keep_merged"])
+    data = _data(inputs)
+    everyone = persona_rows(data, config["profile_template"])
     ids = [row["persona_id"] for row in everyone]
     wanted = config["n_personas"] or len(ids)
     if len(ids) < max(wanted, 1):
@@ -61,6 +79,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             "author_id": one.user_id,
             "conversation_type": one.conversation_type,
             "prompt_text": one.prompt.strip(),
+            "is_generated": is_generated(one.conversation_id),
         }
         for one in data.openings
     ]
@@ -72,6 +91,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             "response_model": one.model,
             "human_score": one.score,
             "is_chosen": one.is_chosen,
+            "is_generated": is_generated(one.utterance_id),
         }
         for one in data.responses
     ]

@@ -156,12 +156,13 @@ def choose(inputs: Inputs) -> dict[str, Output]:
         sample = set(stable_shuffle(config["seed"], "prompts", ids)[:wanted])
         left_out |= {one: IN_SAMPLE for one in ids if one not in sample}
     text = inputs.lookup("openings", "opening_id", "prompt_text")
+    made_up = inputs.lookup("openings", "opening_id", "is_generated")
     chosen = sorted(one for one, by in left_out.items() if by is None)
     prompts = pa.table(
         {
             "prompt_id": chosen,
             "prompt_text": [text[one] for one in chosen],
-            "prompt_source": ["prism"] * len(chosen),
+            "prompt_source": ["generated" if made_up[one] else "prism" for one in chosen],
         },
         TABLES["prompts"].schema,
     )

@@ -36,9 +36,9 @@ class Inputs:
     warehouse: Warehouse
     plan: StagePlan
 
-    def read(self, dataset: str) -> pa.Table:
-        """Rows of a parent dataset, in key order."""
-        return _read(self.warehouse, dataset, self.plan.parents[dataset])
+    def read(self, dataset: str, columns: tuple[str, ...] | None = None) -> pa.Table:
+        """Rows of a parent dataset, in key order; all columns, or those named."""
+        return _read(self.warehouse, dataset, self.plan.parents[dataset], columns)
 
     def lookup(self, dataset: str, key: str, value: str) -> dict[str, Any]:
         """One column of a parent dataset by another."""
@@ -72,8 +72,10 @@ class Stage:
 
 # Versions are immutable, so a table read once stays right; the bound is for memory alone.
 @lru_cache(maxsize=32)
-def _read(warehouse: Warehouse, dataset: str, version: str) -> pa.Table:
-    return warehouse.read(dataset, version)
+def _read(
+    warehouse: Warehouse, dataset: str, version: str, columns: tuple[str, ...] | None = None
+) -> pa.Table:
+    return warehouse.read(dataset, version, columns)
 
 
 @lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks._stages import assemble, split
+from tasks._stages import assemble, judge_audit, split
 from tasks.errors import InputRejected
 from tests.tasks.stages.conftest import Bench
 from warehouse.tables import TABLES
@@ -87,7 +87,7 @@ def test_a_judge_that_always_says_first_is_found_out() -> None:
         for n in range(50)
         for order in ("ab", "ba")
     ]
-    table = assemble.audit(pa.Table.from_pylist(rows, TABLES["judgments"].schema))
+    table = judge_audit.audit(pa.Table.from_pylist(rows, TABLES["judgments"].schema))
     overall = table.to_pylist()[0]
     assert (overall["first_share"], overall["n_consistent"]) == (1.0, 0)
     # The bias has no finite estimate; its lower bound does.
@@ -156,7 +156,9 @@ def test_audit_shares_are_those_of_a_plain_count() -> None:
         for n in range(40)
         for k, order in enumerate(("ab", "ba"))
     ]
-    overall = assemble.audit(pa.Table.from_pylist(rows, TABLES["judgments"].schema)).to_pylist()[0]
+    overall = judge_audit.audit(pa.Table.from_pylist(rows, TABLES["judgments"].schema)).to_pylist()[
+        0
+    ]
     assert overall["n_consistent"] == int((values[:, 0] == values[:, 1]).sum())
     first = np.concatenate([values[:, 0] == 1.0, values[:, 1] == 0.0])
     assert overall["first_share"] == pytest.approx(first.mean())

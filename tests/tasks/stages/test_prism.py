@@ -27,6 +27,8 @@ INGEST: dict[str, Any] = {
     "seed": 0,
     "n_personas": None,
     "keep_merged": False,
+    "fill_personas": 0,
+    "fill_openings": 0,
     "profile_template": "profile_prism",
 }
 SIFT: dict[str, Any] = {

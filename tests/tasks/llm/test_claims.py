@@ -30,6 +30,8 @@ from tasks._llm.prices import load_prices
 from tasks._llm.types import Endpoint, EngineSettings
 from tests.tasks.llm.fake_server import ask
 from warehouse.ledger import open_ledger
+print("ready", file=sys.stderr, flush=True)
+sys.stdin.readline()
 with open_ledger(sys.argv[2], lease_s=float(sys.argv[4])) as ledger:
     settings = EngineSettings(max_in_flight=16)
     endpoint = Endpoint("fake", sys.argv[1])
@@ -44,15 +46,19 @@ print(tally.made, tally.reused, len({reply.text for reply in replies}))
 def start(server: FakeServer, ledger_url: str) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     children: list[subprocess.Popen[str]] = []
 
-    def run(n: int, lease_s: float = 20.0) -> "subprocess.Popen[str]":
+    def run(n: int, lease_s: float = 20.0, *, is_held: bool = False) -> "subprocess.Popen[str]":
         child = subprocess.Popen(
             [sys.executable, "-c", RUN, server.url, ledger_url, str(n), str(lease_s)],
             cwd=Path(__file__).parents[3],
             env={**os.environ, "PYTHONPATH": "."},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         children.append(child)
+        if not is_held:
+            let_go(child)
         return child
 
     yield run
@@ -60,6 +66,12 @@ def start(server: FakeServer, ledger_url: str) -> Iterator[Callable[..., "subpro
         if child.poll() is None:
             child.kill()
         child.communicate()
+
+
+def let_go(child: "subprocess.Popen[str]") -> None:
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
 
 
 def echo(body: dict[str, Any], n: int) -> Reply:
@@ -70,7 +82,12 @@ def test_two_processes_on_one_ledger_buy_every_key_once(
     server: FakeServer, start: Callable[..., "subprocess.Popen[str]"], ledger_url: str
 ) -> None:
     server.script = echo
-    children = [start(400), start(400)]
+    children = [start(400, is_held=True), start(400, is_held=True)]
+    for child in children:
+        assert child.stderr is not None
+        assert child.stderr.readline() == "ready\n"
+    for child in children:
+        let_go(child)
     outs = [child.communicate(timeout=60)[0].split() for child in children]
     assert set(server.hits.values()) == {1}
     assert len(server.hits) == 400

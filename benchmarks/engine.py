@@ -1,12 +1,15 @@
 """Times the completion engine against the SDK, paired, with a trivial server in its own process.
 
-    python benchmarks/engine.py [--rounds 5] [--only ratios,memory,lookup,rate] [--json]
+    python benchmarks/engine.py [--rounds 5] [--ratios] [--memory] [--lookup] [--rate] [--json]
 
 Ratios are medians over rounds; in a round every contestant runs once against the same server, in
 an order that rotates. `vs_sdk_256` is the engine over a plain `asyncio.gather` of
 `AsyncOpenAI().chat.completions.create`, `vs_bare_256` and `vs_bare_300ms` are the engine over
 `client.post` on aiohttp with no ledger and no parsing, all with 256 requests in flight. The
-engine starts with a new ledger each time. Works in a temporary folder and removes it.
+engine starts with a new ledger each time. `--memory` is the peak of the engine's process over a
+PRISM-size run, `--lookup` what a rerun of that size asks the ledger first, `--rate` goodput and
+refusals for 30 s each on servers that enforce a limit. Without any of these: all. Works in a
+temporary folder and removes it.
 """
 
 from __future__ import annotations
@@ -36,11 +39,13 @@ import openai  # noqa: E402
 
 from tasks._llm.engine import CompletionEngine  # noqa: E402
 from tasks._llm.prices import load_prices  # noqa: E402
+from tasks._llm.simulator.limits import RateLimit  # noqa: E402
 from tasks._llm.types import CallRequest, Endpoint, EngineSettings  # noqa: E402
 from warehouse.ledger import open_ledger  # noqa: E402
 
 IN_FLIGHT = 256
 PRISM_CALLS = 226_200
+PARTS = ("memory", "ratios", "lookup", "rate")
 MODEL = "gpt-4o-mini"
 REPLY = json.dumps(
     {
@@ -65,15 +70,16 @@ def main() -> None:
     """Runs what is asked for and prints a table or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="ratios,memory,lookup,rate")
-    parser.add_argument("--memory-calls", type=int, default=40_000)
+    for name in PARTS:
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--memory-calls", type=int, default=PRISM_CALLS)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--serve", type=float, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=float, nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve(*arguments.serve))
         return
-    wanted = arguments.only.split(",")
+    wanted = [name for name in PARTS if getattr(arguments, name)] or PARTS
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         if "memory" in wanted:
@@ -263,29 +269,40 @@ def lookup(folder: Path) -> dict[str, Any]:
 
 
 def rate(folder: Path) -> dict[str, Any]:
-    """Goodput and refusals on servers that enforce N requests a second."""
+    """Goodput and refusals on servers that enforce N requests a second, for 30 s each."""
     found: dict[str, Any] = {}
-    for limit in (50, 200):
-        with server(0.05, limit) as url:
-            path = folder / f"rate-{limit}.sqlite"
-            n = limit * 30
-            settings = EngineSettings(max_in_flight=64)
-            requests = [request(index) for index in range(n)]
-            with (
-                open_ledger(path) as ledger,
-                CompletionEngine(
-                    lambda url=url: Endpoint("bench", url), ledger, settings, load_prices()
-                ) as made,
-            ):
-                start_s = time.perf_counter()
-                made.complete(requests)
-                wall_s = time.perf_counter() - start_s
-                sends = ledger.totals().attempts
-        found[f"{limit}_per_s"] = {
-            "goodput_share": round(n / wall_s / limit, 3),
-            "refused_share": round((sends - n) / sends, 4),
-        }
+    for limit in (20, 200):
+        for known in ("by_settings", "by_headers", "by_refusals"):
+            per_min = limit * 60.0 if known == "by_settings" else None
+            found[f"{limit}_per_s_{known}"] = limited(
+                folder / f"{known}-{limit}.sqlite", limit, per_min, known == "by_headers"
+            )
+            print(f"rate {limit} {known}: {found}", file=sys.stderr, flush=True)
     return found
+
+
+def limited(path: Path, limit: int, per_min: float | None, is_stated: bool) -> dict[str, Any]:
+    """One engine against one limit, with work for 30 s."""
+    requests = [request(index) for index in range(limit * 30)]
+    with (
+        server(0.05, limit, is_stated) as url,
+        open_ledger(path) as ledger,
+        CompletionEngine(
+            lambda: Endpoint("bench", url),
+            ledger,
+            EngineSettings(max_in_flight=64, requests_per_min=per_min),
+            load_prices(),
+        ) as made,
+    ):
+        start_s = time.perf_counter()
+        made.complete(requests)
+        wall_s = time.perf_counter() - start_s
+        sends = ledger.totals().attempts
+    return {
+        "goodput_share": round(len(requests) / wall_s / limit, 3),
+        "refused_share": round((sends - len(requests)) / sends, 4),
+        "wall_s": round(wall_s, 1),
+    }
 
 
 def open_engine(url: str, ledger: Any) -> CompletionEngine:
@@ -317,9 +334,10 @@ def peak_mb() -> float:
 
 
 @contextmanager
-def server(latency_s: float, limit_per_s: float = 0.0) -> Iterator[str]:
+def server(latency_s: float, limit_per_s: float = 0.0, is_stated: bool = False) -> Iterator[str]:
     """A server in a process of its own, ended with the block."""
-    command = [sys.executable, __file__, "--serve", str(latency_s), str(limit_per_s)]
+    how = [str(latency_s), str(limit_per_s), str(int(is_stated))]
+    command = [sys.executable, __file__, "--serve", *how]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if child.stdout is None or child.stdin is None:
         raise SystemExit("benchmark: the server has no pipes")
@@ -330,26 +348,32 @@ def server(latency_s: float, limit_per_s: float = 0.0) -> Iterator[str]:
         child.wait(10)
 
 
-async def serve(latency_s: float, limit_per_s: float) -> None:
-    """Answers every POST with the same completion; beyond the limit with 429; until stdin ends."""
+async def serve(latency_s: float, limit_per_s: float, is_stated: float) -> None:
+    """Answers every POST with the same completion; beyond the limit with 429; until stdin ends.
+
+    A limit that is stated in headers is a bucket of one second's worth; one that is not is a
+    window of one second, as strict as a limit can be.
+    """
     loop = asyncio.get_running_loop()
-    good = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
-    good += str(len(REPLY)).encode() + b"\r\n\r\n" + REPLY
     refusal = b'{"error": {"message": "too many requests", "code": "rate_limit_exceeded"}}'
-    bad = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: "
-    bad += str(len(refusal)).encode() + b"\r\n\r\n" + refusal
+    plain = (reply_bytes(b"429 Too Many Requests", refusal), reply_bytes(b"200 OK", REPLY))
+    bucket = RateLimit(limit_per_s, int(limit_per_s), loop.time()) if is_stated else None
     recent: deque[float] = deque()
 
-    def answer() -> bytes:
+    def answer() -> tuple[bytes, bool]:
+        now_s = loop.time()
+        if bucket is not None:
+            is_good = bucket.take(now_s)
+            named = bucket.headers(is_refused=not is_good).items()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in named).encode()
+            return plain[is_good].replace(b"\r\n", b"\r\n" + lines, 1), is_good
         if limit_per_s:
-            # A window of one second, as strict as a limit can be.
-            now_s = loop.time()
             while recent and now_s - recent[0] >= 1.0:
                 recent.popleft()
             if len(recent) >= limit_per_s:
-                return bad
+                return plain[0], False
             recent.append(now_s)
-        return good
+        return plain[1], True
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -365,8 +389,8 @@ async def serve(latency_s: float, limit_per_s: float) -> None:
                 if len(self.buffer) < end + 4 + length:
                     return
                 self.buffer = self.buffer[end + 4 + length :]
-                reply = answer()
-                if latency_s and reply is good:
+                reply, is_good = answer()
+                if latency_s and is_good:
                     loop.call_later(latency_s, self.send, reply)
                 else:
                     self.send(reply)
@@ -378,6 +402,12 @@ async def serve(latency_s: float, limit_per_s: float) -> None:
     listener = await loop.create_server(Connection, "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
+
+
+def reply_bytes(status: bytes, body: bytes) -> bytes:
+    """A whole HTTP reply."""
+    head = b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\ncontent-length: "
+    return head + str(len(body)).encode() + b"\r\n\r\n" + body
 
 
 if __name__ == "__main__":

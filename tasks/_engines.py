@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tasks._llm.simulator.settings import SimulatorSettings
 from tasks._llm.types import Endpoint, EngineSettings, Progress, Secret
-from tasks._settings import read_environment
+from tasks._settings import read_environment, whole_ledger_url
 from tasks.config import LlmConfig, SimulatorConfig
 from tasks.types import CallPlan
 
@@ -165,7 +165,7 @@ def _open_batches(plan: CallPlan, prices: PriceTable) -> BatchBuyer:
     return BatchBuyer(
         endpoint=partial(_endpoint, plan),
         ledger=ledger,
-        store=_stores.enter_context(open_batch_store(plan.ledger)),
+        store=_stores.enter_context(open_batch_store(whole_ledger_url(plan.ledger))),
         settings=BatchSettings(
             poll_s=settings.batch_poll_s or (_SIMULATED_POLL_S if is_simulated else _POLL_S),
             timeout_s=settings.timeout_s,
@@ -190,7 +190,7 @@ def _ledger(url: str) -> Ledger:
     from warehouse.ledger import open_ledger
 
     if url not in _ledgers:
-        _ledgers[url] = open_ledger(url)
+        _ledgers[url] = open_ledger(whole_ledger_url(url))
     return _ledgers[url]
 
 

@@ -27,6 +27,7 @@ class Environment(NamedTuple):
     openai_base_url: str | None
     warehouse: str | None
     ledger_url: str | None
+    tiktoken_cache: str | None
 
 
 def read_environment() -> Environment:
@@ -40,7 +41,27 @@ def read_environment() -> Environment:
         openai_base_url=get("OPENAI_BASE_URL"),
         warehouse=get("PREF_WAREHOUSE"),
         ledger_url=get("PREF_LEDGER_URL"),
+        tiktoken_cache=get("TIKTOKEN_CACHE_DIR") or get("DATA_GYM_CACHE_DIR"),
     )
+
+
+def without_password(url: str) -> str:
+    """A ledger's URL without password and options; a path stays as it is.
+
+    This is what plans carry, because Prefect keeps what tasks and flows are given.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark or scheme.startswith("sqlite"):
+        return url
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path.partition('?')[0]}"
+
+
+def whole_ledger_url(planned: str) -> str:
+    """The ledger's URL as the environment has it, where a plan means that ledger."""
+    url = read_environment().ledger_url
+    return url if url is not None and without_password(url) == planned else planned
 
 
 def prepare_server(api_url: str) -> None:

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from tasks._engines import listen as _listen
+from tasks._engines import real_endpoint
 from tasks._runs import warehouse_at
 from tasks._stages.configs import stage_configs
 from tasks._stages.ingest import read_prompt_file
 from tasks._stages.own_files import read_own
-from tasks.config import AnyFlowConfig, AttributesConfig, OwnConfig
+from tasks.config import AnyFlowConfig, AttributesConfig, FlowConfig, OwnConfig
 
 
 def check(config: AnyFlowConfig) -> None:
     """Refuses a run whose input files, templates, encoder or warehouse cannot be used.
 
     Raises:
-        InputRejected, PromptError, ModelError, WarehouseError: What is wrong, in one line.
+        InputRejected, LlmError, PromptError, ModelError, WarehouseError: One line of what is wrong.
     """
     stage_configs(config)
+    if isinstance(config, FlowConfig) and config.llm.base_url is not None:
+        # An address with a password in it must not get into the record of a run.
+        real_endpoint(config.llm.base_url)
     if isinstance(config, AttributesConfig) and config.ingest.prompts is not None:
         read_prompt_file(Path(config.ingest.prompts))
     if isinstance(config, OwnConfig) and config.ingest.data is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from tasks._settings import without_password
 from tasks.config import CallSettings, SimulatorConfig
 
 
@@ -31,15 +32,16 @@ class StagePlan(_Json):
 
 
 class CallPlan(_Json):
-    """How calls are made; nothing here changes what is written.
+    """How calls are made; nothing here changes what is written, and nothing is secret.
 
-    ``needs`` names abilities of `tasks._llm.probe` that the judge must have.
+    ``ledger`` is without its password, which each process has in its environment. ``needs``
+    names abilities of `tasks._llm.probe` that the judge must have.
     """
 
     base_url: str | None
     endpoint_name: str
     simulator: SimulatorConfig
-    ledger: str
+    ledger: Annotated[str, AfterValidator(without_password)]
     settings: CallSettings
     judge_model: str = ""
     needs: tuple[str, ...] = ()

@@ -385,7 +385,8 @@ class _Spacing:
         self._per_s: float | None = None
         self._catch_up_s = _CATCH_UP_S
         self._next_s = 0.0
-        self.set_rate(None if per_min is None else per_min / 60.0)
+        # At the very limit the jitter of a network is refused.
+        self.set_rate(None if per_min is None else per_min * _BELOW / 60.0)
 
     def set_rate(self, per_s: float | None) -> None:
         self._per_s = per_s

@@ -62,7 +62,7 @@ class Endpoint:
         api_key: The key, or None for a server that wants none.
 
     Raises:
-        RequestInvalid: the base URL is no http(s) URL with a host.
+        RequestInvalid: the base URL is no http(s) URL with a host, or holds more than an address.
     """
 
     name: str
@@ -80,6 +80,12 @@ class Endpoint:
             raise RequestInvalid(
                 f"Base URL of endpoint {clean_line(self.name)}: it is not an http(s) URL with a "
                 "host; expected one such as http://127.0.0.1:8000/v1"
+            )
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            # An address ends up in run records; and neither would reach the endpoint beside a key.
+            raise RequestInvalid(
+                f"Base URL {self.shown_url}: it holds a user, a password or a query; expected the "
+                "address alone; set OPENAI_API_KEY to what the endpoint wants as its key"
             )
 
     @property

@@ -96,13 +96,22 @@ def test_a_lone_surrogate_can_be_sent() -> None:
 
 def test_a_secret_shows_itself_nowhere() -> None:
     secret = Secret("sk-planted-0123456789")
-    endpoint = Endpoint("e", "http://user:hidden@127.0.0.1:80/v1?token=hidden", secret)
+    endpoint = Endpoint("e", "http://127.0.0.1:80/v1", secret)
     shown = [repr(secret), str(secret), f"{secret}", f"{secret:>40}", repr(endpoint)]
     assert not any("planted" in text or "hidden" in text for text in shown)
     assert endpoint.shown_url == "http://127.0.0.1:80/v1"
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(endpoint)
     assert secret.scrub("bad key sk-planted-0123456789!") == "bad key [secret]!"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hidden@127.0.0.1:80/v1", "http://x/v1?token=hidden", "http://:hidden@x/v1"]
+)
+def test_an_address_with_a_secret_in_it_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(RequestInvalid, match="OPENAI_API_KEY") as caught:
+        Endpoint("e", url)
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:80", "ftp://x/v1", "http://", "http://x:99999/"])

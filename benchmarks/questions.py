@@ -1,6 +1,7 @@
 """Compares the rules that choose questions: seconds a round, and answers needed in known worlds.
 
-    python benchmarks/questions.py [--seeds 20] [--pools 100 1000] [--markdown] [--json]
+    python -m benchmarks.questions [--seeds 20] [--pools 100 1000] [--markdown] [--json]
+    python -m benchmarks.questions --warehouse FOLDER [--seeds 20] [--markdown] [--json]
 
 1. Timing: one user, 100,000 candidate pairs, d = 8; a round is score, choose, refit.
 2. Worlds: the pair features are the true ones, so only the choice of questions and the prior
@@ -9,6 +10,9 @@
    prior; 17 others, each twice with fresh answers, are asked up to 40 questions out of a pool and
    tested on 200 other pairs. The figure is the first number of answers at which the mean AUC is
    at least that of 40 random questions with the ridge prior; intervals resample seeds.
+3. With `--warehouse`, the simulated Attributes matrix of `pref run attributes` instead of worlds:
+   a seed is a split, 80/20 over users and pairs; the pair features are fitted on its train part,
+   the candidates are the seen pairs, and the test is on the new ones.
 """
 
 from __future__ import annotations
@@ -22,8 +26,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.matrix import Matrix, facts, read_matrix, split
 from pref_model.adapt import UserPrior, adapt_users, training_prior
+from pref_model.fit import fit_reward_model
 from pref_model.metrics import auc_per_user
+from pref_model.model import FitConfig, RunConfig
 from pref_model.questions import RULES, question_scores, run_questionnaire
 from pref_model.types import Floats, preferences_from_matrix
 
@@ -83,18 +90,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--pools", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--warehouse", help="folder of `pref run attributes`: ask there instead")
     parser.add_argument("--candidates", type=int, default=100_000)
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     timing = time_rules(arguments.candidates)
-    curves = {
-        (name, pool): np.stack([one_seed(name, pool, seed) for seed in range(arguments.seeds)])
-        for name, pool in itertools.product(WORLDS, arguments.pools)
-    }
+    seeds = range(arguments.seeds)
+    if arguments.warehouse:
+        matrix = read_matrix(arguments.warehouse)
+        found = np.stack([one_split(matrix, seed) for seed in seeds])
+        curves = {("attributes", len(split(matrix, 0).seen)): found}
+    else:
+        curves = {
+            (name, pool): np.stack([one_seed(name, pool, seed) for seed in seeds])
+            for name, pool in itertools.product(WORLDS, arguments.pools)
+        }
     rows = [row for where, curve in curves.items() for row in summarize(*where, curve)]
     if arguments.json:
-        print(json.dumps({"timing_ms": timing, "answers": rows}, indent=1))
+        where = facts(matrix, arguments) if arguments.warehouse else {}
+        print(json.dumps({**where, "timing_ms": timing, "answers": rows}, indent=1))
     elif arguments.markdown:
         print(markdown(timing, rows, arguments.seeds))
     else:
@@ -142,21 +157,53 @@ def one_seed(world_name: str, pool: int, seed: int) -> Floats:
             world.candidates, preferences_from_matrix(train), N_TRAIN, BETA
         ),
     }
+    return ask(world.candidates, answers, world.tests, truth, priors, seed)
+
+
+def one_split(matrix: Matrix, seed: int) -> Floats:
+    """The same on the simulated Attributes matrix, its pair features fitted on a train part.
+
+    New users answer about the seen pairs and are tested on the new ones, by their own labels.
+    """
+    one, config = split(matrix, seed), FitConfig()
+    study = one.study(matrix)
+    differences = study.corpus.differences
+    model = fit_reward_model(
+        differences, study.train, study.n_users, config, RunConfig(seed=seed), study.validation
+    )
+    phi = model.pair_features(differences)
+    priors = {
+        "ridge": UserPrior.ridge(config.d, config.user_l2),
+        "training users": training_prior(phi, study.train, study.n_users, config.user_l2),
+    }
+    own = matrix.labels[one.fresh]
+    return ask(phi[one.seen], own[:, one.seen], phi[one.new], own[:, one.new], priors, seed)
+
+
+def ask(
+    candidates: Floats,
+    answers: Floats,
+    tests: Floats,
+    truth: Floats,
+    priors: dict[str, UserPrior],
+    seed: int,
+) -> Floats:
+    """Ask every new user by every rule under every prior: mean AUC (priors, rules, 41)."""
     curves = np.empty((len(PRIORS), len(RULES), N_QUESTIONS + 1))
     for (i, prior), (j, rule) in itertools.product(enumerate(PRIORS), enumerate(RULES)):
         asked = run_questionnaire(
-            world.candidates,
-            np.arange(pool),
+            candidates,
+            np.arange(len(candidates)),
             answers,
             priors[prior],
             rule,
             N_QUESTIONS,
-            [f"{seed}-{one}" for one in range(len(new))],
+            [f"{seed}-{one}" for one in range(len(answers))],
             seed=seed,
             n_answers=range(N_QUESTIONS + 1),
         )
         for k, mean in enumerate(asked.means):
-            curves[i, j, k] = np.nanmean(auc_per_user(mean @ world.tests.T, truth))
+            curves[i, j, k] = np.nanmean(auc_per_user(mean @ tests.T, truth))
     return curves
 
 

@@ -153,7 +153,17 @@ def canonicalize(model: RewardModel, pair_differences: Floats) -> RewardModel:
 
 
 def explained_variance(user_weights: Floats, pair_features: Floats) -> Floats:
-    """Return each base reward's part of the mean squared margin: (d,), sums to 1 if canonical."""
+    """Return each base reward's part of the mean squared margin.
+
+    Part k is mean_u lambda_uk^2 mean_m phi_mk^2 / mean_um (lambda_u . phi_m)^2.
+
+    Args:
+        user_weights: (U, d).
+        pair_features: (M, d), same basis.
+
+    Returns:
+        (d,), without unit; sums to 1 in the canonical basis, where the parts do not overlap.
+    """
     parts = np.mean(user_weights**2, axis=0) * np.mean(pair_features**2, axis=0)
     total = float(np.mean((user_weights @ pair_features.T) ** 2))
     result: Floats = parts / max(total, np.finfo(float).tiny)

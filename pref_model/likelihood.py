@@ -58,8 +58,9 @@ def curvature(margin: Floats) -> Floats:
 
 
 def torch_log_likelihood(margin: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
-    """The torch twin of `log_likelihood`, differentiable at any finite margin.
+    """The torch twin of `log_likelihood` (eq 5): (...) logits and labels to (...) nats <= 0.
 
+    Differentiable at any finite margin; its gradient is `margin_gradient`.
     `logsigmoid` is exact; `softplus` is not used because torch replaces it by x above 20.
     """
     from torch.nn.functional import logsigmoid

@@ -70,7 +70,11 @@ def adapt_user(
 def question_score(
     rule: str, phi: Floats, mean: Floats, covariance: Floats, targets: Floats
 ) -> float:
-    """Score one pair for one user, straight from the table of METHOD section 5."""
+    """Score one pair for one user, straight from the table of METHOD section 5.
+
+    Takes phi (d,), the posterior's mean (d,) and covariance (d, d), and targets (T, d) for
+    v_optimal; BALD is integrated by adaptive quadrature. Units are those of the rule.
+    """
     f, q = float(mean @ phi), float(phi @ covariance @ phi)
     w = _sigmoid(f) * (1.0 - _sigmoid(f))
     if rule == "variance":

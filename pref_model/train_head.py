@@ -84,7 +84,33 @@ def train_head(
     is_user_learned: bool,
     checkpoint: HeadCheckpoint | None = None,
 ) -> tuple[Start, tuple[FitPoint, ...], float]:
-    """Maximize eq 5 from a start at one head strength: (what is kept, looks, its loss)."""
+    """Maximize eq 5 from a start at one head strength, by AdamW on batches of whole pairs.
+
+    A step lowers [sum over its cells of -w (A log s(f) + (1 - A) log s(-f)) times (pairs / pairs
+    of the step) + (beta / 2) |Lambda|^2 + (gamma / 2) |W|^2] / (sum of all w), f = lambda . W x:
+    its expectation is eq 5 with its sign turned, in nats a label.
+
+    Args:
+        scaled: (M, D) float64, pair differences from `fit.prepare_features`.
+        train: Training cells, users in [0, U), pairs rows of `scaled`.
+        check: Validation cells of the same users, or None.
+        start: Head (d, D) and user weights (U, d) to begin from.
+        head_l2: gamma.
+        config: Everything else of what is fitted.
+        run: Device, and the seed of the batches.
+        is_user_learned: False leaves the user weights as they are (eq 2).
+        checkpoint: Where to save, and the state to go on from.
+
+    Returns:
+        The head and weights with the lowest validation loss (the last ones where there is no
+        validation part), all looks, and that loss in nats a label.
+
+    Raises:
+        FitFailed: The likelihood became nan or infinite.
+
+    Departures: METHOD section 4: L2 on the user vectors, as in the paper, where the authors' code
+    has it on pair features; ties count as labels of 1/2; all labels of a pair share a step.
+    """
     accelerator = accelerator_for(run.device)
     differences = torch.as_tensor(scaled, dtype=torch.float32)
     grouped = GroupedLabels(train)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import embedding
 
 from pref_model.comparators.descent import UserTable, descend, nll, seeded, tensors
 from pref_model.comparators.interface import Answers, Corpus, Scaling, Study
@@ -110,13 +111,13 @@ class Vpl:
 
 
 class _Vpl(torch.nn.Module):
-    def __init__(self, embedding: int, width: int) -> None:
+    def __init__(self, features: int, width: int) -> None:
         super().__init__()
         self.width = width
-        self.pair_code = _mlp(2 * embedding, width, width)
+        self.pair_in, self.pair_code = _mlp(2 * features, width, width)
         self.query, self.key, self.value = (torch.nn.Linear(width, width) for _ in range(3))
         self.mean, self.log_variance = (torch.nn.Linear(width, width) for _ in range(2))
-        self.reward = _mlp(embedding + width, width, 1)
+        self.reward_in, self.reward = _mlp(features + width, width, 1)
 
     def encode(
         self, sides: tuple[torch.Tensor, torch.Tensor], answers: Answers
@@ -126,10 +127,13 @@ class _Vpl(torch.nn.Module):
         label = torch.as_tensor(np.nan_to_num(answers.label, nan=0.5), dtype=torch.float32)
         present = label != 0.5
         is_first = (label > 0.5)[:, :, None]
-        first, second = sides[0][pair], sides[1][pair]
-        chosen = torch.where(is_first, first, second)
-        rejected = torch.where(is_first, second, first)
-        code = self.pair_code(torch.cat([chosen, rejected], dim=2))  # (U, K, width)
+        # A layer on [chosen; rejected] is a sum of two, each worked out once a response.
+        weight, width = self.pair_in.weight, sides[0].shape[1]
+        chosen, rejected = weight[:, :width], weight[:, width:]
+        upright = sides[0] @ chosen.T + sides[1] @ rejected.T
+        turned = sides[1] @ chosen.T + sides[0] @ rejected.T
+        hidden = torch.where(is_first, embedding(pair, upright), embedding(pair, turned))
+        code = self.pair_code(hidden + self.pair_in.bias)  # (U, K, width)
         affinity = self.query(code) @ self.key(code).transpose(1, 2) / self.width**0.5
         # A finite mask: a user without any answer would have a row of -inf, and so nan.
         affinity = affinity.masked_fill(~present[:, None, :], -1e9)
@@ -144,9 +148,11 @@ class _Vpl(torch.nn.Module):
         self, sides: tuple[torch.Tensor, torch.Tensor], z: torch.Tensor, pair: torch.Tensor
     ) -> torch.Tensor:
         """Margins (U, P) of each user's own pairs (U, P) given codes z (U, width)."""
-        code = z[:, None, :].expand(-1, pair.shape[1], -1)
+        weight, width = self.reward_in.weight, sides[0].shape[1]
+        response, own = weight[:, :width], weight[:, width:]
+        hidden = (z @ own.T + self.reward_in.bias)[:, None, :]
         first, second = (
-            self.reward(torch.cat([side[pair], code], dim=2))[:, :, 0] for side in sides
+            self.reward(embedding(pair, side @ response.T) + hidden)[:, :, 0] for side in sides
         )
         margins: torch.Tensor = first - second
         return margins
@@ -166,9 +172,9 @@ def _rescaled(z: torch.Tensor) -> torch.Tensor:
     return rescaled
 
 
-def _mlp(width_in: int, width: int, width_out: int) -> torch.nn.Module:
-    return torch.nn.Sequential(
-        torch.nn.Linear(width_in, width),
+def _mlp(width_in: int, width: int, width_out: int) -> tuple[torch.nn.Linear, torch.nn.Sequential]:
+    """Three layers: the first, and what follows it."""
+    return torch.nn.Linear(width_in, width), torch.nn.Sequential(
         torch.nn.LeakyReLU(0.2),
         torch.nn.Linear(width, width),
         torch.nn.LeakyReLU(0.2),

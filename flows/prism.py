@@ -16,7 +16,7 @@ from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK, TUNE
 
 
 @flow(name="prism", persist_result=False)
@@ -53,6 +53,8 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         if until == "split":
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
+        if config.backbone.is_trained:
+            chain.step(TUNE)
         chain.step(ENCODE)
         chain.step(RANK)
         chain.step(FIT)

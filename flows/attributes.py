@@ -57,10 +57,11 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.step(ENCODE)
         chain.step(RANK)
         chain.step(FIT)
-        chain.step(INTERPRET)
-        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
+        # What the base rewards are about, in the words of a model that reads both ends of each.
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         if until == "auc":
             return chain.told()
         # The proof: a response chosen for each new user against the base response.

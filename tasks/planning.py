@@ -74,7 +74,7 @@ __all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_a
 # The stages of the flows up to the last call; a test holds them against the flows.
 _COMMON: tuple[Stage | CallStage, ...] = (
     design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, rank.STAGE,
-    fit.STAGE, interpret.STAGE, interpret.LABEL_STAGE, adapt.STAGE, evaluate.AUC_STAGE,
+    fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, interpret.STAGE, interpret.LABEL_STAGE,
     personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
 )  # fmt: skip
 STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)

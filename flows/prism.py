@@ -16,7 +16,7 @@ from tasks.judge import DESIGN, JUDGE
 from tasks.personalize import POOL, SELECT
 from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
 from tasks.summary import summarize
-from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK
+from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK, TUNE
 
 
 @flow(name="prism", persist_result=False)
@@ -53,13 +53,16 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         if until == "split":
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
+        if config.backbone.is_trained:
+            chain.step(TUNE)
         chain.step(ENCODE)
         chain.step(RANK)
         chain.step(FIT)
-        chain.step(INTERPRET)
-        chain.calls(LABEL)
         chain.step(ADAPT)
         chain.step(AUC)
+        # What the base rewards are about, in the words of a model that reads both ends of each.
+        chain.step(INTERPRET)
+        chain.calls(LABEL)
         if until == "auc":
             return chain.told()
         # The proof: a response chosen for each new user against the base response.

@@ -103,12 +103,13 @@ def _train_backbone(
 ) -> RewardModel:
     # transformers takes seconds to import, which training the head alone should not pay.
     from pref_model.encoder import load_encoder
+    from pref_model.encoder_spec import resolve_encoder
     from pref_model.train_backbone import fit_backbone
 
     if settings.backbone is None or not settings.encoder:
         raise BadSetting("settings: found a backbone but no 'encoder', expected its name or folder")
     labels = read_labels(data)
-    encoder = load_encoder(settings.encoder, device="cpu")
+    encoder = load_encoder(resolve_encoder(**settings.encoder), device="cpu")
     texts = read_token_texts(data)
     if texts is None:
         texts = encoder.tokenize(*read_texts(data))
@@ -134,7 +135,9 @@ def _train_backbone(
         encoder.tokenizer.save_pretrained(writing)
         shutil.rmtree(out / "backbone", ignore_errors=True)
         writing.rename(out / "backbone")
+    start = found.model.history[0].validation_nll
     facts |= {"passes_an_epoch": found.passes_an_epoch, **found.passes._asdict()}
+    facts |= {"start_validation_nll": start}
     return found.model
 
 

@@ -6,6 +6,7 @@ Arrays lie in NAME.npz or NAME.safetensors, settings and texts in JSON; nothing 
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from safetensors.numpy import load_file
 
 from pref_model.backbone_config import BackboneConfig, BackboneRun
 from pref_model.backbone_texts import TokenTexts, make_token_texts
+from pref_model.encoder_spec import resolve_encoder
 from pref_model.errors import BadArray, BadSetting
 from pref_model.model import FitConfig, RunConfig
 from pref_model.types import Floats, Ints, Preferences, make_preferences
@@ -31,14 +33,15 @@ class TrainSettings(NamedTuple):
         fit: ``"fit": {...}``, fields of `FitConfig`.
         run: ``"run": {...}``, fields of `BackboneRun` and of `RunConfig` side by side.
         backbone: ``"backbone": {...}``, fields of `BackboneConfig`; None trains the head only.
-        encoder: ``"encoder": "NAME or FOLDER"``, the backbone.
+        encoder: ``"encoder": "NAME or FOLDER"``, the backbone, or an object of what
+            `encoder_spec.resolve_encoder` takes, ``{"name_or_path": ..., "layers": [...]}``.
         checkpoint_every: ``"checkpoint_every": 50``, steps between two states; 0 saves none.
     """
 
     fit: FitConfig
     run: BackboneRun
     backbone: BackboneConfig | None
-    encoder: str
+    encoder: Mapping[str, Any]
     checkpoint_every: int
 
 
@@ -87,7 +90,7 @@ def read_settings(path: Path) -> TrainSettings:
         _make(FitConfig, fit, path),
         _make(BackboneRun, {**run, "run": inner}, path),
         backbone if "backbone" in found else None,
-        str(found.get("encoder", "")),
+        _encoder(found.get("encoder", {}), path),
         every,
     )
 
@@ -209,6 +212,20 @@ def _column(arrays: Arrays, name: str, folder: Path) -> npt.NDArray[Any]:
 def _preferences(arrays: Arrays, folder: Path) -> Preferences:
     user, pair, label = (_column(arrays, name, folder) for name in ("user", "pair", "label"))
     return make_preferences(user, pair, label, arrays.get("weight"))
+
+
+def _encoder(found: object, path: Path) -> Mapping[str, Any]:
+    """Arguments of `resolve_encoder`; none where no encoder is named."""
+    if isinstance(found, str):
+        return {"name_or_path": found} if found else {}
+    known = set(signature(resolve_encoder).parameters)
+    if not isinstance(found, dict) or not set(found) <= known:
+        raise BadSetting(
+            f"settings {path}: found encoder {found!r}, expected a name, a folder or an object"
+            f" of {sorted(known)}"
+        )
+    layers = found.get("layers")
+    return {**found, **({"layers": tuple(layers)} if layers is not None else {})}
 
 
 def _part(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:

@@ -27,6 +27,9 @@ SHOWN = {
         "aligned_to_version", "is_same_encoder", "n_shared_pairs", "n_users",
         "alignment_error_share", "changed_users_share", "changed_cells_share", "order_tau",
     ),
+    "backbones": (
+        "encoder", "n_steps", "n_passes", "train_nll", "start_validation_nll", "validation_nll",
+    ),
     "rank_curve": (
         "n_base_rewards", "singular_value", "noise_edge", "log_likelihood_mean",
         "log_likelihood_low", "log_likelihood_high", "is_spectrum_choice", "is_likelihood_choice",

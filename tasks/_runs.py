@@ -52,6 +52,7 @@ def plan_stage(
     config: dict[str, Any],
     datasets: dict[str, str],
     places: dict[str, str] | None = None,
+    how: dict[str, Any] | None = None,
 ) -> StagePlan:
     """Names a stage's work from what it depends on; costs no call and reads no rows.
 
@@ -61,9 +62,12 @@ def plan_stage(
         config: What can change its output, as JSON.
         datasets: Version of every dataset known so far; the stage's parents are taken from it.
         places: Where outside inputs lie; not part of the version.
+        how: How a stage that trains is run; not part of the version.
     """
     code = code_sha256(stage.module)
     parents = {name: datasets[name] for name in stage.reads}
+    if isinstance(stage, Stage):
+        parents |= {name: datasets[name] for name in stage.may_read if name in datasets}
     if isinstance(stage, Stage) and stage.settle:
         config, parents = stage.settle(warehouse_at(warehouse), config, parents, code)
     version = dataset_version(stage.name, code, config, parents)
@@ -76,6 +80,7 @@ def plan_stage(
         config=config,
         parents=parents,
         places=places or {},
+        how=how or {},
     )
 
 
@@ -114,6 +119,7 @@ def run_stage(plan: StagePlan, stage: Stage, runs: RunIds) -> list[dict[str, Any
     if not manifests_of(plan, stage):
         provenance = _provenance(plan, runs, started)
         _commit(plan, stage.build(inputs_of(plan)), provenance)
+        warehouse_at(plan.warehouse).clear_staging(plan.stage, plan.version)
     return _refs(plan, stage)
 
 

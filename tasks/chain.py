@@ -177,6 +177,7 @@ class Chain(AbstractContextManager["Chain"]):
             self._stage_configs[step.stage.name],
             self.datasets,
             self._places,
+            as_json(self._config.training) if isinstance(self._config, FlowConfig) else None,
         )
 
     def _finish(

@@ -1,7 +1,8 @@
 """Typed configuration of every stage. A field here can change a dataset unless its class says not.
 
 Classes whose name ends in ``Config`` are part of the dataset versions they lead to. `CallSettings`
-says only how calls are made (speed, caps, addresses) and never enters a version.
+and `TrainingSettings` say only how calls are made and how a network is trained (speed, caps,
+addresses, devices) and never enter a version.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pref_model.backbone_config import BackboneConfig
 from pref_model.model import FitConfig
 
 Until = Literal["split", "auc", "report"]
@@ -142,6 +144,31 @@ class FlowFitConfig(FitConfig):
     """
 
     align_to: str | None = None
+
+
+@dataclass(frozen=True)
+class FlowBackboneConfig(BackboneConfig):
+    """`BackboneConfig`, and whether the encoder's network is trained at all.
+
+    Attributes:
+        is_trained: Train it on the preferences; false: the encoder stays as it is.
+        precision: "bf16": autocast with float32 master weights; it changes rounding.
+    """
+
+    is_trained: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class TrainingSettings(_Strict):
+    """How a backbone is trained. Changing any of it changes results by rounding at most."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    processes: int = Field(1, ge=1, description="Processes of `accelerate launch`, one a GPU")
+    micro_tokens: int = Field(16_384, ge=1, description="Padded tokens a forward pass")
+    has_gradient_checkpointing: bool = Field(False, description="Less memory, more time")
+    compile_backend: str = Field("", description='torch.compile backend, such as "inductor"')
+    threads: int = Field(1, ge=1, description="CPU threads a process")
+    checkpoint_every: int = Field(50, ge=1, description="Steps between two saved states")
 
 
 class AdaptConfig(_Strict):
@@ -315,6 +342,8 @@ class FlowConfig(AnyFlowConfig):
     judge: JudgeConfig = JudgeConfig()
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
+    backbone: FlowBackboneConfig = FlowBackboneConfig()
+    training: TrainingSettings = TrainingSettings()
     fit: FlowFitConfig = FlowFitConfig()
     interpret: InterpretConfig = InterpretConfig()
     adapt: AdaptConfig = AdaptConfig()

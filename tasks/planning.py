@@ -36,6 +36,7 @@ from tasks._stages import (
     respond,
     revise,
     split,
+    tune,
     win,
 )
 from tasks._stages.calls import CallStage
@@ -72,8 +73,8 @@ __all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_a
 
 # The stages of the flows up to the last call; a test holds them against the flows.
 _COMMON: tuple[Stage | CallStage, ...] = (
-    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, encode.STAGE, rank.STAGE, fit.STAGE,
-    interpret.STAGE, interpret.LABEL_STAGE, adapt.STAGE, evaluate.AUC_STAGE,
+    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, rank.STAGE,
+    fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, interpret.STAGE, interpret.LABEL_STAGE,
     personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
 )  # fmt: skip
 STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)
@@ -141,6 +142,8 @@ def plan_run(config: AnyFlowConfig) -> Plan:
     tables: dict[str, pa.Table] = {}
     found: list[StageCost] = []
     for stage in PRISM_STAGES if isinstance(config, PrismConfig) else STAGES:
+        if stage is tune.STAGE and not config.backbone.is_trained:
+            continue
         plan = plan_stage(stage, config.warehouse, configs[stage.name], versions, places)
         inputs = _Preview(warehouse, plan, tables)
         versions |= dict.fromkeys(stage.writes, plan.version)

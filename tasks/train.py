@@ -1,4 +1,4 @@
-"""Tasks of the encode, rank, fit and adapt stages. The work is in the modules of the same names."""
+"""Tasks of the tune, encode, rank, fit and adapt stages; the work is in modules of those names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from tasks._stages.encode import POOL_STAGE as ENCODE_POOL_STAGE
 from tasks._stages.encode import STAGE as ENCODE_STAGE
 from tasks._stages.fit import STAGE as FIT_STAGE
 from tasks._stages.rank import STAGE as RANK_STAGE
+from tasks._stages.tune import STAGE as TUNE_STAGE
 from tasks.caching import run_ids, stage_task
 from tasks.steps import Step
 from tasks.types import StagePlan
+
+
+@stage_task("tune")
+def tune(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``backbones``: a trained encoder. No calls; goes on from its last saved state."""
+    return run_stage(plan, TUNE_STAGE, run_ids())
 
 
 @stage_task("encode")
@@ -45,6 +52,7 @@ def adapt(plan: StagePlan) -> list[dict[str, Any]]:
     return run_stage(plan, ADAPT_STAGE, run_ids())
 
 
+TUNE = Step(tune, TUNE_STAGE)
 ENCODE = Step(encode, ENCODE_STAGE)
 ENCODE_POOL = Step(encode_pool, ENCODE_POOL_STAGE)
 RANK = Step(rank, RANK_STAGE)

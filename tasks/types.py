@@ -18,7 +18,7 @@ class StagePlan(_Json):
     """One stage's work, fully named: the same plan always gives the same bytes.
 
     ``places`` says where inputs outside the warehouse lie (their content hash is in ``config``);
-    it is the one part that the version does not depend on.
+    ``how`` says on what device and how fast a stage trains. The version depends on neither.
     """
 
     stage: str
@@ -29,6 +29,7 @@ class StagePlan(_Json):
     config: dict[str, Any]
     parents: dict[str, str]
     places: dict[str, str] = {}
+    how: dict[str, Any] = {}
 
 
 class CallPlan(_Json):

@@ -229,6 +229,16 @@ _DECLARED = (
     _text("file_sha256", "SHA-256 of that file."),
     _vector("base_rewards", pa.float32(), "logit", "Base rewards of the response, length d."),
     _vector("weights", pa.float64(), None, "The user's weights on the base rewards, length d."),
+    # a trained backbone
+    _count("n_steps", "steps", "Optimizer steps taken."),
+    _count("n_passes", "texts", "Texts that went through the network, in training and in looks."),
+    _number("train_nll", "nats a label", "Mean negative log likelihood in training at the end."),
+    _number(
+        "start_validation_nll",
+        "nats a label",
+        "That of seen users on new pairs with the network as it was; null without such pairs.",
+    ),
+    _number("validation_nll", "nats a label", "The same with the trained network that was kept."),
     # how many base rewards
     _number("singular_value", None, "That component's singular value of the centered answers."),
     _number("noise_edge", None, "Largest singular value expected of noise of the same size."),

@@ -273,6 +273,17 @@ _DECLARED = (
         foreign={"response_id": _POOL_RESPONSE},
     ),
     Table(
+        name="backbones",
+        grain="One row is one encoder trained on the preferences; its files lie beside the rows.",
+        absent="The encoder was left as it is.",
+        key=("encoder",),
+        columns=(
+            "encoder", "n_steps", "n_passes", "train_nll", "start_validation_nll",
+            "validation_nll",
+        ),
+        nullable=frozenset({"start_validation_nll", "validation_nll"}),
+    ),
+    Table(
         name="rank_curve",
         grain="One row is one number of base rewards and what the answers say for it.",
         absent="The number is larger than any that was looked at.",

@@ -18,6 +18,7 @@ from tasks._stages.own_files import describe_own
 from tasks._stages.own_report import describe_own_page
 from tasks._stages.prism_files import describe_prism, prism_folder
 from tasks._stages.report import describe_page
+from tasks._stages.tune import describe_tuning
 from tasks.config import (
     AnyFlowConfig,
     AttributesConfig,
@@ -215,6 +216,7 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "split": {**as_json(config.split), **seed},
         "encode": encoder,
         "encode_pool": encoder,
+        "tune": describe_tuning(encoder, config.fit, config.backbone, config.seed),
         "rank": {"d": config.fit.d, "ties": config.fit.ties, **seed},
         "fit": {**as_json(config)["fit"], "encoder_id": encoder["encoder_id"], **seed},
         "interpret": {"n_examples": config.interpret.n_examples},

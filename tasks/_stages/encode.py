@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,18 @@ from warehouse.tables import TABLES
 
 def describe_encoder(config: EncoderConfig) -> dict[str, Any]:
     """What of the encoder enters the version: its settings, and the hash of its weights."""
-    return {"encoder_id": _spec(config).encoder_id, **config.model_dump(mode="json")}
+    return {"encoder_id": resolve(config).encoder_id, **config.model_dump(mode="json")}
 
 
-def _spec(config: EncoderConfig) -> EncoderSpec:
+def encoder_of(inputs: Inputs, encoder_id: str) -> str:
+    """Identity of the encoder behind a plan's ``embeddings``: as configured, or trained."""
+    made = inputs.warehouse.manifest("embeddings", inputs.plan.parents["embeddings"])
+    tuned = made.parents.get("backbones")
+    return f"{encoder_id}:tuned={tuned}" if tuned else encoder_id
+
+
+def resolve(config: EncoderConfig) -> EncoderSpec:
+    """The encoder's files and every setting that was left open."""
     return resolve_encoder(config.name, layers=config.layers, max_tokens=config.max_tokens)
 
 
@@ -35,7 +44,12 @@ def _embed(inputs: Inputs, source: str, target: str) -> dict[str, Output]:
         if row["response_text"] is not None and row["response_role"] != "critique"
     ]
     known = {name: inputs.config[name] for name in EncoderConfig.model_fields}
-    encoder = load_encoder(_spec(EncoderConfig(**known)))
+    spec, device = resolve(EncoderConfig(**known)), "cpu"
+    if "backbones" in inputs.plan.parents:
+        # The trained network reads the same tokens and is pooled as it was in training.
+        spec = replace(spec, folder=inputs.folder("backbones") / "backbone")
+        device = inputs.plan.how.get("device", device)
+    encoder = load_encoder(spec, device)
     texts = [row["response_text"] for row in rows]
     encoded = encoder.encode([prompt_of[row["prompt_id"]] for row in rows], texts)
     found = encoded.embeddings.astype(np.float32)
@@ -53,6 +67,7 @@ def _stage(name: str, source: str, target: str) -> Stage:
     return Stage(
         name=name,
         reads=("prompts", source),
+        may_read=("backbones",),
         writes=(target,),
         module=__name__,
         build=lambda inputs: _embed(inputs, source, target),

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tasks._convert import vector_column, vectors
 from tasks._stages.align import align_to_earlier, settle
+from tasks._stages.encode import encoder_of
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
@@ -32,7 +33,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
     config = dict(inputs.config)
     run = RunConfig(device="cpu", seed=config.pop("seed"))
-    encoder_id = config.pop("encoder_id")
+    encoder_id = encoder_of(inputs, config.pop("encoder_id"))
     settings = FitConfig(**{**config, "head_l2": tuple(config["head_l2"])})
     world = load_world(inputs)
     # Held-out users are no rows of the model: the fit sees users [0, n_seen) only.

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks._stages.stage import Inputs, Output, Stage
-from tasks._stages.worlds import seen_labels
+from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
 NUMBERS = (1, 2, 3, 4, 6, 8, 10, 12)
@@ -25,12 +25,11 @@ def build(inputs: Inputs) -> dict[str, Output]:
     from pref_model.fit import kept_cells
     from pref_model.rank import rank_curve
     from pref_model.svd import spectrum
-    from pref_model.types import preferences_from_matrix
 
     config = inputs.config
-    labels = seen_labels(inputs)
-    n_users, n_pairs = labels.shape
-    cells = kept_cells(preferences_from_matrix(labels), config["ties"])
+    world = load_world(inputs)
+    n_users, n_pairs = world.n_seen_users, world.n_seen_pairs
+    cells = kept_cells(world.part("train"), config["ties"])
     most = min(n_users, n_pairs)
     tried = sorted({one for one in (*NUMBERS, config["d"]) if one <= most})
     curve = rank_curve(cells, n_users, n_pairs, tried, seed=config["seed"])

@@ -48,6 +48,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         audit=audit,
         alignment=alignment,
         base_rewards=base_rewards,
+        backbone=_backbone(inputs),
         truth=inputs.config.get("true_position_bias_logit"),
         auc_figure=drawn["auc"].svg,
         win_figure=drawn["win_rates"].svg,
@@ -69,6 +70,14 @@ def describe_page() -> dict[str, str]:
     """What of the page's look enters the version: its template and style sheet."""
     parts = (page_source("report_page.html"), page_source("report_page.css"))
     return {"page_sha256": hashlib.sha256("\0".join(parts).encode()).hexdigest()}
+
+
+def _backbone(inputs: Inputs) -> dict[str, Any] | None:
+    """How the encoder's training went; None where it was left as it is."""
+    if "backbones" not in inputs.plan.parents:
+        return None
+    rows: list[dict[str, Any]] = inputs.read("backbones").to_pylist()
+    return rows[0]
 
 
 def _base_rewards(inputs: Inputs) -> list[dict[str, Any]]:
@@ -256,6 +265,7 @@ STAGE = Stage(
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
         "win_rates",
     ),
+    may_read=("backbones",),
     writes=("report",),
     module=__name__,
     build=build,

@@ -58,6 +58,7 @@ class Inputs:
 class Stage:
     """A stage that makes no calls; ``module`` is where its code begins (`tasks._stages.code`).
 
+    ``may_read`` are datasets that are parents where the flow has made them.
     ``settle`` turns what only the warehouse can tell into configuration and parents: given
     warehouse, configuration, parents and code hash, it returns the two that enter the version.
     """
@@ -68,6 +69,7 @@ class Stage:
     writes: tuple[str, ...]
     build: Callable[[Inputs], dict[str, Output]]
     settle: Settle | None = None
+    may_read: tuple[str, ...] = ()
 
 
 # Versions are immutable, so a table read once stays right; the bound is for memory alone.

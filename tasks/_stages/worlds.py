@@ -56,36 +56,30 @@ class World(NamedTuple):
 
 
 def load_world(inputs: Inputs) -> World:
-    """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
+    """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan.
+
+    A stage that reads no embeddings gets differences of width 0.
+    """
     personas, n_seen_users = seen_first(inputs, "persona")
     pairs, n_seen_pairs = seen_first(inputs, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
-    embedded = inputs.read("embeddings")
-    place = index_of(embedded["response_id"].to_pylist())
-    embeddings = vectors(embedded["embedding"])
-    first = [place[rows[pair]["response_a_id"]] for pair in pairs]
-    second = [place[rows[pair]["response_b_id"]] for pair in pairs]
+    differences = np.zeros((len(pairs), 0))
+    if "embeddings" in inputs.plan.parents:
+        embedded = inputs.read("embeddings")
+        place = index_of(embedded["response_id"].to_pylist())
+        embeddings = vectors(embedded["embedding"])
+        first = [place[rows[pair]["response_a_id"]] for pair in pairs]
+        second = [place[rows[pair]["response_b_id"]] for pair in pairs]
+        differences = embeddings[first] - embeddings[second]
     return World(
         personas=personas,
         pairs=pairs,
         prompt_of_pair=np.array([prompts[rows[one]["prompt_id"]] for one in pairs], np.int64),
         labels=label_matrix(inputs.read("preferences"), personas, pairs, MIN_VALID_ORDERS),
-        differences=embeddings[first] - embeddings[second],
+        differences=differences,
         n_seen_users=n_seen_users,
         n_seen_pairs=n_seen_pairs,
-    )
-
-
-def seen_labels(inputs: Inputs) -> NDArray[np.float64]:
-    """Labels of the train part, (seen users, seen pairs), nan where unknown; rows as in a world."""
-    personas, n_seen_users = seen_first(inputs, "persona")
-    pairs, n_seen_pairs = seen_first(inputs, "pair")
-    return label_matrix(
-        inputs.read("preferences"),
-        personas[:n_seen_users],
-        pairs[:n_seen_pairs],
-        MIN_VALID_ORDERS,
     )
 
 

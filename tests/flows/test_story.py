@@ -56,6 +56,8 @@ def test_the_paper_s_profile_has_the_paper_s_settings() -> None:
     assert config.design.personas_per_pair is None
     assert config.encoder.name == "Qwen/Qwen2.5-0.5B"
     assert config.fit.d == 8
+    assert config.backbone.is_trained
+    assert (config.backbone.steps, config.backbone.batch_size) == (500, 32)
     assert config.judge.sampling["temperature"] == 0
 
 
@@ -68,6 +70,8 @@ def test_the_paper_s_prism_profile_has_the_paper_s_settings() -> None:
     assert config.design.personas_per_pair == 50
     assert config.encoder.name == "Qwen/Qwen2.5-0.5B"
     assert config.fit.d == 6
+    assert config.backbone.is_trained
+    assert (config.backbone.steps, config.backbone.batch_size) == (1000, 64)
     assert (config.split.new_user_share, config.split.new_pair_share) == (0.2, 0.2)
     assert config.judge.template == "judge_prism"
 

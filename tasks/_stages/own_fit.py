@@ -39,6 +39,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     from pref_model.basis import canonicalize
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
+    from pref_model.unshared import fit_unshared
 
     config = dict(inputs.config)
     run = RunConfig(device="cpu", seed=config.pop("seed"))
@@ -51,11 +52,14 @@ def build(inputs: Inputs) -> dict[str, Output]:
     settings = started(settings, train)
     known = world.differences, train, seen, settings, run, validation
     with one_thread():
-        models = {
-            "pref": fit_reward_model(*known, text_columns=text_columns),
-            "classic": fit_classic(*known, text_columns=text_columns),
-        }
-    models["pref"] = canonicalize(models["pref"], world.differences[: world.n_seen_pairs])
+        classic = fit_classic(*known, text_columns=text_columns)
+        if settings.start == "features":
+            # The basis means something as it is made: the first base reward is common.
+            pref = fit_unshared(*known, text_columns=text_columns, common=classic)
+        else:
+            pref = fit_reward_model(*known, text_columns=text_columns)
+            pref = canonicalize(pref, world.differences[: world.n_seen_pairs])
+    models = {"pref": pref, "classic": classic}
     return model_outputs(inputs, models, encoder_id, world.personas[:seen])
 
 

@@ -66,7 +66,7 @@ STAGES: list[Stage | CallStage] = [
         (evaluate.AUC_STAGE, "pref_model.metrics"),
         (report.STAGE, "tasks._stages.figures"),
         (own.INGEST_STAGE, "tasks._stages.rows"),
-        (own_fit.STAGE, "pref_model.feature_start"),
+        (own_fit.STAGE, "pref_model.unshared"),
         (encode.STAGE, "pref_model.text_features"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name,

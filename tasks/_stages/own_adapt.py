@@ -121,7 +121,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
 STAGE = Stage(
     name="adapt_own",
-    reads=("personas", "pairs", "answers", "splits", "embeddings", "models"),
+    reads=("personas", "pairs", "answers", "splits", "embeddings", "text_features", "models"),
     writes=("adapted_weights", "questions"),
     module=__name__,
     build=build,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks._stages.fit import model_outputs, one_thread
-from tasks._stages.own_world import load_own_world
+from tasks._stages.own_world import load_own_world, response_vectors
 from tasks._stages.stage import Inputs, Output, Stage
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def build(inputs: Inputs) -> dict[str, Output]:
             pref = fit_reward_model(*known, text_columns=text_columns)
             pref = canonicalize(pref, world.differences[: world.n_seen_pairs])
     models = {"pref": pref, "classic": classic}
-    return model_outputs(inputs, models, encoder_id, world.personas[:seen])
+    return model_outputs(*response_vectors(inputs), models, encoder_id, world.personas[:seen])
 
 
 STAGE = Stage(
     name="fit_own",
-    reads=("pairs", "answers", "splits", "embeddings"),
+    reads=("pairs", "answers", "splits", "embeddings", "text_features"),
     writes=("models", "base_rewards", "user_weights"),
     module=__name__,
     build=build,

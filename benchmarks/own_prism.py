@@ -5,8 +5,8 @@
 FOLDER is the sample with ``preferences.parquet`` (each row: a response that its reader scored at
 least ten points above another), ``survey.jsonl`` and ``judge_answers.parquet`` (verdicts that
 language models gave on the same pairs). The rows become files in the layout of docs/own-data.md;
-the stages of `pref run own` do the rest, once a seed of the split, with and without text features
-and with several sources of base rewards. No model is asked anything.
+the stages of `pref run own` do the rest, once a seed of the split, with and without text features.
+No model is asked anything.
 
 Pairs of all seeds are pooled. A user is in the test part of several seeds, so users are resampled
 with everything of theirs, not pairs and not seeds.
@@ -30,17 +30,29 @@ import pyarrow.parquet as pq
 from pref_model.metrics import cluster_bootstrap_pooled, pair_accuracy
 from tasks._runs import RunIds, inputs_of, plan_stage, run_stage
 from tasks._stages.configs import stage_configs, stage_places
+from tasks._stages.own_accuracy import STAGE as ACCURACY_STAGE
 from tasks._stages.own_accuracy import margins_by_method
 from tasks._stages.own_world import load_own_world
 from tasks.config import OwnConfig
 from tasks.planning import OWN_STAGES
 
-ANSWERS = (0, 1, 3, 5, 10)
+ANSWERS = (0, 1, 3, 5, 10, 20)
+# More answers to learn from than by default, since users have about ten in all.
+TEST_SHARE = 0.3
 # Settings beside the default: what each row of the table is for is said in docs/own-data.md.
 VARIANTS: dict[str, dict[str, Any]] = {
     "embedding and text features": {},
     "embedding alone": {"encoder": {"text_features": False}},
 }
+BOTH, ALONE = VARIANTS
+# (who, against whom), each a (variant, method): compared on the pairs that both ranked.
+DUELS = (
+    ((BOTH, "pref"), (BOTH, "classic")),
+    ((BOTH, "pref"), (ALONE, "pref")),
+    ((BOTH, "classic"), (ALONE, "classic")),
+    ((BOTH, "pref"), ("", "judge gpt-4o")),
+    ((BOTH, "pref"), ("", "judge command-r-plus")),
+)
 
 
 class Choice(NamedTuple):
@@ -107,14 +119,16 @@ def judged(prism: Path) -> dict[str, dict[tuple[str, frozenset[str]], float]]:
 
 
 def run(config: OwnConfig) -> Any:
-    """Every stage up to the accuracy; returns the last one's inputs."""
+    """Every stage up to the adaptation; returns the inputs of the accuracy."""
     configs, places = stage_configs(config), stage_places(config)
     datasets: dict[str, str] = {}
     for stage in OWN_STAGES:
         plan = plan_stage(stage, config.warehouse, configs[stage.name], datasets, places)
+        if stage is ACCURACY_STAGE:
+            return inputs_of(plan)
         for ref in run_stage(plan, stage, RunIds("benchmark", None)):  # type: ignore[arg-type]
             datasets[ref["dataset"]] = ref["version"]
-    return inputs_of(plan)
+    raise RuntimeError("the flow has no accuracy stage")
 
 
 def choices(
@@ -181,6 +195,36 @@ def table(found: list[Choice], draws: int) -> list[dict[str, Any]]:
     return rows
 
 
+def duels(found: list[Choice], draws: int) -> list[dict[str, Any]]:
+    """How much more often one ranks right than another, on the same pairs, by answers."""
+    right: dict[tuple[str, str], dict[tuple[int, int, str, str], float]] = {}
+    for one in found:
+        where = right.setdefault((one.variant, one.method), {})
+        where[one.n_answers, one.seed, one.user, one.pair] = one.right
+    names = {user: place for place, user in enumerate(sorted({one.user for one in found}))}
+    rows = []
+    for who, against in DUELS:
+        for count in ANSWERS:
+            mine, theirs = right.get(who, {}), right.get(against, {})
+            same = [place for place in mine if place in theirs and place[0] == count]
+            if not same:
+                continue
+            users = np.array([names[user] for _, _, user, _ in same])
+            values = np.array([mine[place] - theirs[place] for place in same])
+            gain = cluster_bootstrap_pooled(users, values, draws=draws)
+            rows.append(
+                {
+                    "who": " ".join(who).strip(),
+                    "against": " ".join(against).strip(),
+                    "n_answers": count,
+                    "gain": [round(one, 4) for one in gain[:3]],
+                    "n_users": gain.n,
+                    "n_pairs_all_seeds": len(same),
+                }
+            )
+    return rows
+
+
 def main() -> None:
     """Runs every variant and seed, prints the table, writes it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -207,6 +251,7 @@ def main() -> None:
                     "ingest": {"data": str(data)},
                 }
                 raw.setdefault("adapt", {})["answers"] = list(ANSWERS)
+                raw.setdefault("split", {})["test_share"] = TEST_SHARE
                 for one in args.set:
                     name, _, value = one.partition("=")
                     section, _, field = name.partition(".")
@@ -221,6 +266,7 @@ def main() -> None:
         "settings": args.set,
         "cores": os.cpu_count(),
         "rows": rows,
+        "duels": duels(found, args.draws),
     }
     for row in rows:
         accuracy, lead = (
@@ -230,6 +276,12 @@ def main() -> None:
             f"{row['variant']:<28}{row['method']:<34}@{row['n_answers']:<3}"
             f" {accuracy[0]} [{accuracy[1]}, {accuracy[2]}]  lead {lead[0]} [{lead[1]}, {lead[2]}]"
             f"  {row['n_users']:>4} users {row['n_pairs']:>5} pairs\n"
+        )
+    for row in result["duels"]:
+        gain = [f"{100 * one:+5.1f}" for one in row["gain"]]
+        sys.stdout.write(
+            f"{row['who']} less {row['against']} @{row['n_answers']}:"
+            f" {gain[0]} [{gain[1]}, {gain[2]}]  {row['n_users']} users\n"
         )
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -13,6 +13,7 @@ from tasks.own import (
     ADAPT_OWN,
     ASSEMBLE_OWN,
     FIT_OWN,
+    FORM,
     INGEST_OWN,
     REPORT_OWN,
     SPLIT_OWN,
@@ -44,6 +45,7 @@ def own(config: OwnConfig) -> dict[str, Any]:
         chain.step(SPLIT_OWN)
         # The model: base rewards from seen users, then some answers of each new one.
         chain.step(ENCODE)
+        chain.step(FORM)
         chain.step(FIT_OWN)
         chain.step(ADAPT_OWN)
         # The proof: new users' other pairs, ranked as they did?

@@ -8,7 +8,6 @@ import torch
 
 from pref_model.distill import distill
 from pref_model.errors import BadArray, BadSetting
-from pref_model.feature_start import feature_start
 from pref_model.model import FitConfig, FitPoint, RewardModel, RunConfig
 from pref_model.svd import svd_start
 from pref_model.train_head import (
@@ -66,6 +65,11 @@ def fit_reward_model(
     enters the loss, as does the prior on the users, so the gradient is that of the stated
     objective and AdamW's decoupled decay is off.
     """
+    if config.start == "features":
+        raise BadSetting(
+            "fit: found start='features', expected a start for a joint fit; use"
+            " `unshared.fit_unshared`, which makes none"
+        )
     scaled, scale, train, check = prepare_features(
         pair_differences, preferences, n_users, validation, config.ties, text_columns
     )
@@ -210,8 +214,6 @@ def _start(scaled: Floats, train: Preferences, n_users: int, config: FitConfig, 
             rng.standard_normal((config.d, width)) * 0.1,
             rng.standard_normal((n_users, config.d)) * 0.1,
         )
-    if config.start == "features":
-        return feature_start(scaled, train, n_users, config.d)
     seen = np.unique(train.pair)
     compact = train._replace(pair=np.searchsorted(seen, train.pair).astype(np.int64))
     factors = svd_start(

@@ -15,8 +15,8 @@ class FitConfig:
 
     Attributes:
         d: Base rewards.
-        start: "svd" (ours), "svd_raw" (the paper's uncentered variant), "features" (no shared
-            pairs needed) or "random" (ablation).
+        start: "svd" (ours), "svd_raw" (the paper's uncentered variant), "random" (ablation), or
+            "features" (no shared pairs needed; `unshared.fit_unshared` alone takes it).
         user_l2: beta of eq 5: sum of log likelihoods - (beta / 2) |Lambda|^2.
         head_l2: Strengths tried for the head, - (strength / 2) |W|^2 in the same units, with
             inputs scaled to mean squared length 1; the best on validation is kept, the middle

@@ -36,6 +36,11 @@ SHOWN = {
         "is_used",
     ),
     "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
+    "split_facts": ("fact", "n_counted"),
+    "accuracy_means": (
+        "method", "n_answers", "accuracy_mean", "accuracy_low", "accuracy_high", "lead_mean",
+        "n_users", "n_pairs",
+    ),
     "win_rates": (
         "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
         "n_comparisons", "n_unparsed",

@@ -9,6 +9,7 @@ from tasks._stages.own import ASSEMBLE_STAGE, INGEST_STAGE
 from tasks._stages.own_accuracy import STAGE as ACCURACY_STAGE
 from tasks._stages.own_adapt import STAGE as ADAPT_STAGE
 from tasks._stages.own_fit import STAGE as FIT_STAGE
+from tasks._stages.own_form import STAGE as FORM_STAGE
 from tasks._stages.own_report import STAGE as REPORT_STAGE
 from tasks._stages.own_split import STAGE as SPLIT_STAGE
 from tasks.caching import run_ids, stage_task
@@ -32,6 +33,12 @@ def assemble_own(plan: StagePlan) -> list[dict[str, Any]]:
 def split_own(plan: StagePlan) -> list[dict[str, Any]]:
     """Writes ``splits`` and ``split_facts``. No calls; safe to run again."""
     return run_stage(plan, SPLIT_STAGE, run_ids())
+
+
+@stage_task("form")
+def form(plan: StagePlan) -> list[dict[str, Any]]:
+    """Writes ``text_features``. No calls; safe to run again."""
+    return run_stage(plan, FORM_STAGE, run_ids())
 
 
 @stage_task("fit own")
@@ -61,6 +68,7 @@ def report_own(plan: StagePlan) -> list[dict[str, Any]]:
 INGEST_OWN = Step(ingest_own, INGEST_STAGE)
 ASSEMBLE_OWN = Step(assemble_own, ASSEMBLE_STAGE)
 SPLIT_OWN = Step(split_own, SPLIT_STAGE)
+FORM = Step(form, FORM_STAGE)
 FIT_OWN = Step(fit_own, FIT_STAGE)
 ADAPT_OWN = Step(adapt_own, ADAPT_STAGE)
 ACCURACY = Step(accuracy, ACCURACY_STAGE)

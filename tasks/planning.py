@@ -28,6 +28,7 @@ from tasks._stages import (
     own_accuracy,
     own_adapt,
     own_fit,
+    own_form,
     own_split,
     personalize,
     prism,
@@ -83,8 +84,8 @@ PRISM_STAGES: tuple[Stage | CallStage, ...] = (
     revise.STAGE, *_COMMON,
 )  # fmt: skip
 OWN_STAGES: tuple[Stage | CallStage, ...] = (
-    own.INGEST_STAGE, own.ASSEMBLE_STAGE, own_split.STAGE, encode.STAGE, own_fit.STAGE,
-    own_adapt.STAGE, own_accuracy.STAGE,
+    own.INGEST_STAGE, own.ASSEMBLE_STAGE, own_split.STAGE, encode.STAGE, own_form.STAGE,
+    own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE,
 )  # fmt: skip
 # Stages that cost nothing and need no model: built in memory where they are not committed.
 FREE = ("ingest", "prism", "sift", "choose", "design", "split")

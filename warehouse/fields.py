@@ -215,11 +215,13 @@ _DECLARED = (
     _text("fact", "What was counted about the data and its split."),
     _count("n_counted", "of what the fact names", "How many there are."),
     # models and what they compute
+    _vector("embedding", pa.float32(), None, "Encoder's vector of prompt and response."),
     _vector(
-        "embedding",
+        "text_features",
         pa.float32(),
         None,
-        "Encoder's vector of prompt and response; text features, where asked for, come last.",
+        "Length, structure and punctuation of the response, as `pref_model.text_features` orders"
+        " them.",
     ),
     _text("method", "How the user's taste is modeled.", METHODS),
     _count("n_base_rewards", "base rewards", "Width d of the base rewards."),

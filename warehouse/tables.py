@@ -265,6 +265,14 @@ _DECLARED = (
         foreign={"response_id": _PAIR_RESPONSE},
     ),
     Table(
+        name="text_features",
+        grain="One row is the features of form of one response.",
+        absent="The flow looks at no form.",
+        key=("response_id",),
+        columns=("response_id", "text_features"),
+        foreign={"response_id": _PAIR_RESPONSE},
+    ),
+    Table(
         name="pool_embeddings",
         grain="One row is the encoder's vector of one pool response to its prompt.",
         absent="The response has no text, so there is nothing to encode.",

@@ -140,21 +140,24 @@ def _prism(config: PrismConfig, encoder: dict[str, Any] | None) -> StageConfigs:
 
 def _own(config: OwnConfig, encoder: dict[str, Any] | None) -> StageConfigs:
     seed = {"seed": config.seed}
-    encoder = encoder or _encoder(config.encoder)
-    text_columns = len(TEXT_FEATURES) if config.encoder.text_features else 0
+    # Features of form are a stage of their own: the embeddings are the same with or without.
+    plain = EncoderConfig(**config.encoder.model_dump(exclude={"text_features"}))
+    encoder = encoder or _encoder(plain)
+    form = {"text_columns": len(TEXT_FEATURES) if config.encoder.text_features else 0}
     return {
         "ingest_own": own_source(config),
         "assemble_own": {},
         "split_own": {**as_json(config.split), **seed},
         "encode": encoder,
+        "form": {},
         "fit_own": {
             **as_json(config)["fit"],
             "encoder_id": encoder["encoder_id"],
-            "text_columns": text_columns,
+            **form,
             **seed,
         },
-        "adapt_own": {**as_json(config.adapt), **seed},
-        "accuracy": {**as_json(config.evaluate), **seed},
+        "adapt_own": {**as_json(config.adapt), **form, **seed},
+        "accuracy": {**as_json(config.evaluate), **form, **seed},
         "report_own": describe_own_page(),
     }
 

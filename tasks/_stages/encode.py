@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from pref_model.encoder_spec import EncoderSpec, resolve_encoder
-from pref_model.text_features import text_features
 from tasks._convert import vector_column
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.config import EncoderConfig
@@ -50,13 +49,11 @@ def _embed(inputs: Inputs, source: str, target: str) -> dict[str, Output]:
         spec = replace(spec, folder=inputs.folder("backbones") / "backbone")
         device = inputs.plan.how.get("device", device)
     encoder = load_encoder(spec, device)
-    texts = [row["response_text"] for row in rows]
-    encoded = encoder.encode([prompt_of[row["prompt_id"]] for row in rows], texts)
-    found = encoded.embeddings.astype(np.float32)
-    if inputs.config.get("text_features", False):
-        found = np.hstack([found, text_features(texts)])
+    encoded = encoder.encode(
+        [prompt_of[row["prompt_id"]] for row in rows], [row["response_text"] for row in rows]
+    )
     schema = TABLES[target].schema
-    embeddings = vector_column(found, pa.float32())
+    embeddings = vector_column(encoded.embeddings.astype(np.float32), pa.float32())
     table = pa.table(
         {"response_id": [row["response_id"] for row in rows], "embedding": embeddings}, schema
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks._convert import vector_column, vectors
 from tasks._stages.align import align_to_earlier, settle
@@ -48,8 +49,15 @@ def build(inputs: Inputs) -> dict[str, Output]:
     aligned = align_to_earlier(inputs, world, models["pref"], encoder_id)
     if aligned is not None:
         models["pref"] = aligned.model
+    embedded = inputs.read("embeddings")
     return {
-        **model_outputs(inputs, models, encoder_id, world.personas[:seen]),
+        **model_outputs(
+            embedded["response_id"].to_pylist(),
+            vectors(embedded["embedding"]),
+            models,
+            encoder_id,
+            world.personas[:seen],
+        ),
         "alignment": Output(
             pa.Table.from_pylist([aligned.row] if aligned else [], TABLES["alignment"].schema)
         ),
@@ -57,7 +65,11 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
 
 def model_outputs(
-    inputs: Inputs, models: Mapping[str, RewardModel], encoder_id: str, personas: list[str]
+    responses: list[str],
+    embeddings: NDArray[np.float64],
+    models: Mapping[str, RewardModel],
+    encoder_id: str,
+    personas: list[str],
 ) -> dict[str, Output]:
     """``models`` with their files, and what ``pref`` makes of every response and training user."""
     from pref_model.checkpoint import save_model, tensors_file
@@ -78,11 +90,10 @@ def model_outputs(
                 "file_sha256": hashlib.sha256(saved[tensors]).hexdigest(),
             }
         )
-    embedded = inputs.read("embeddings")
-    features = models["pref"].response_features(vectors(embedded["embedding"]))
+    features = models["pref"].response_features(embeddings)
     base_rewards = pa.table(
         {
-            "response_id": embedded["response_id"],
+            "response_id": responses,
             "base_rewards": vector_column(features.astype(np.float32), pa.float32()),
         },
         TABLES["base_rewards"].schema,

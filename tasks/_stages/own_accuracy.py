@@ -131,7 +131,8 @@ def _parts(name: str, interval: Interval) -> dict[str, float | None]:
 STAGE = Stage(
     name="accuracy",
     reads=(
-        "personas", "responses", "pairs", "answers", "splits", "embeddings", "models",
+        "personas", "responses", "pairs", "answers", "splits", "embeddings",
+        "text_features", "models",
         "adapted_weights",
     ),
     writes=("pair_accuracy", "accuracy_means"),

@@ -58,7 +58,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
     """
     from pref_model.adapt import UserPrior, adapt_preferences, training_prior
     from pref_model.checkpoint import load_model
+    from pref_model.prior_scale import SCALES as PRIOR_SCALES
     from pref_model.prior_scale import choose_prior_scale
+    from pref_model.unshared import SCALES as UNSHARED_SCALES
+    from pref_model.unshared import unshared_prior
 
     config = inputs.config
     world = load_own_world(inputs)
@@ -68,8 +71,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
     prior, scale = UserPrior.ridge(model.d, beta), None
     if config["prior"] == "training_users":
         train, seen = world.part("train"), world.n_seen_users
-        wide = training_prior(features, train, seen, beta)
-        found = choose_prior_scale(features, train, world.part("validation"), seen, wide)
+        is_shared = model.config.start != "features"
+        wide = training_prior(features, train, seen, beta) if is_shared else unshared_prior(model.d)
+        scales = PRIOR_SCALES if is_shared else UNSHARED_SCALES
+        found = choose_prior_scale(features, train, world.part("validation"), seen, wide, scales)
         prior, scale = found.prior, found.scale
     order = answer_order(world, config["order"], config["seed"])
     new_users = range(world.n_seen_users, len(world.personas))
@@ -116,7 +121,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
 
 STAGE = Stage(
     name="adapt_own",
-    reads=("personas", "pairs", "answers", "splits", "embeddings", "models"),
+    reads=("personas", "pairs", "answers", "splits", "embeddings", "text_features", "models"),
     writes=("adapted_weights", "questions"),
     module=__name__,
     build=build,

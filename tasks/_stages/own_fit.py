@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasks._stages.fit import model_outputs, one_thread
-from tasks._stages.own_world import load_own_world
+from tasks._stages.own_world import load_own_world, response_vectors
 from tasks._stages.stage import Inputs, Output, Stage
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     from pref_model.basis import canonicalize
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
+    from pref_model.unshared import fit_unshared
 
     config = dict(inputs.config)
     run = RunConfig(device="cpu", seed=config.pop("seed"))
@@ -51,17 +52,20 @@ def build(inputs: Inputs) -> dict[str, Output]:
     settings = started(settings, train)
     known = world.differences, train, seen, settings, run, validation
     with one_thread():
-        models = {
-            "pref": fit_reward_model(*known, text_columns=text_columns),
-            "classic": fit_classic(*known, text_columns=text_columns),
-        }
-    models["pref"] = canonicalize(models["pref"], world.differences[: world.n_seen_pairs])
-    return model_outputs(inputs, models, encoder_id, world.personas[:seen])
+        classic = fit_classic(*known, text_columns=text_columns)
+        if settings.start == "features":
+            # The basis means something as it is made: the first base reward is common.
+            pref = fit_unshared(*known, text_columns=text_columns, common=classic)
+        else:
+            pref = fit_reward_model(*known, text_columns=text_columns)
+            pref = canonicalize(pref, world.differences[: world.n_seen_pairs])
+    models = {"pref": pref, "classic": classic}
+    return model_outputs(*response_vectors(inputs), models, encoder_id, world.personas[:seen])
 
 
 STAGE = Stage(
     name="fit_own",
-    reads=("pairs", "answers", "splits", "embeddings"),
+    reads=("pairs", "answers", "splits", "embeddings", "text_features"),
     writes=("models", "base_rewards", "user_weights"),
     module=__name__,
     build=build,

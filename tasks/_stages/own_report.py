@@ -68,8 +68,8 @@ STAGE = Stage(
     name="report_own",
     reads=(
         "prompts", "personas", "responses", "pairs", "answers", "preferences", "splits",
-        "split_facts", "embeddings", "models", "base_rewards", "user_weights", "adapted_weights",
-        "questions", "pair_accuracy", "accuracy_means",
+        "split_facts", "embeddings", "text_features", "models", "base_rewards", "user_weights",
+        "adapted_weights", "questions", "pair_accuracy", "accuracy_means",
     ),
     writes=("report",),
     module=__name__,

@@ -28,7 +28,7 @@ class OwnWorld(NamedTuple):
         response_b_ids: M ids of the second responses.
         cells: N answered cells, by persona and pair.
         answered_at_s: (N,) seconds since 1970 of a cell's first answer, nan where not known.
-        differences: (M, D) float64, embedding of A minus embedding of B.
+        differences: (M, D) float64, vector of A minus vector of B (`response_vectors`).
         n_seen_users: Users to train on.
         n_seen_pairs: Pairs to train on.
     """
@@ -64,15 +64,30 @@ class OwnWorld(NamedTuple):
         return Preferences(user[rows], pair[rows], label[rows], weight[rows])
 
 
+def response_vectors(inputs: Inputs) -> tuple[list[str], NDArray[np.float64]]:
+    """Ids of the responses and their vectors (R, D): embedding, then features of form if wanted.
+
+    Reads ``embeddings`` and ``text_features``; the configuration's ``text_columns`` is 0 where
+    form is not to be looked at.
+    """
+    embedded = inputs.read("embeddings")
+    ids = embedded["response_id"].to_pylist()
+    found = vectors(embedded["embedding"])
+    if inputs.config["text_columns"] == 0:
+        return ids, found
+    features = inputs.read("text_features")
+    order = rows_of(embedded["response_id"], features["response_id"].to_pylist())
+    return ids, np.hstack([found, vectors(features["text_features"])[order]])
+
+
 def load_own_world(inputs: Inputs) -> OwnWorld:
-    """Reads ``answers``, ``splits``, ``pairs`` and ``embeddings`` of a plan."""
+    """Reads ``answers``, ``splits``, ``pairs`` and the vectors of a plan."""
     personas, n_seen_users = seen_first(inputs, "persona")
     pairs, n_seen_pairs = seen_first(inputs, "pair")
     first = inputs.lookup("pairs", "pair_id", "response_a_id")
     second = inputs.lookup("pairs", "pair_id", "response_b_id")
-    embedded = inputs.read("embeddings")
-    place = index_of(embedded["response_id"].to_pylist())
-    embeddings = vectors(embedded["embedding"])
+    ids, embeddings = response_vectors(inputs)
+    place = index_of(ids)
     cells = cells_of(inputs.read("answers"))
     times = cells["answered_at"].to_pylist()
     return OwnWorld(

@@ -281,9 +281,15 @@ def test_prism_s_licence_follows_everything_made_from_it(tmp_path: Path) -> None
         "opening_id": "c",
         "author_id": "u",
         "conversation_type": "unguided",
+        "is_generated": False,
         "prompt_text": "Why | so?",
     }
-    response = {"response_id": "o", "opening_id": "c", "response_text": "So."}
+    response = {
+        "response_id": "o",
+        "opening_id": "c",
+        "response_text": "So.",
+        "is_generated": False,
+    }
     made.put(
         "prism",
         {

@@ -18,6 +18,7 @@ from tasks._stages import (
     own_accuracy,
     own_adapt,
     own_fit,
+    own_form,
     own_report,
     own_split,
     personalize,
@@ -40,7 +41,8 @@ STAGES: list[Stage | CallStage] = [
     personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, evaluate.WIN_RATES_STAGE,
     report.STAGE, prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE,
     prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
-    own_split.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE, own_report.STAGE,
+    own_split.STAGE, own_form.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE,
+    own_report.STAGE,
 ]  # fmt: skip
 
 
@@ -66,8 +68,8 @@ STAGES: list[Stage | CallStage] = [
         (evaluate.AUC_STAGE, "pref_model.metrics"),
         (report.STAGE, "tasks._stages.figures"),
         (own.INGEST_STAGE, "tasks._stages.rows"),
-        (own_fit.STAGE, "pref_model.feature_start"),
-        (encode.STAGE, "pref_model.text_features"),
+        (own_fit.STAGE, "pref_model.unshared"),
+        (own_form.STAGE, "pref_model.text_features"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name,
 )

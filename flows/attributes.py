@@ -13,7 +13,7 @@ from tasks.config import AttributesConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
 from tasks.interpret import INTERPRET, LABEL
-from tasks.judge import DESIGN, JUDGE
+from tasks.judge import CHECK, DESIGN, JUDGE, JUDGE_CHECKS
 from tasks.personalize import POOL, SELECT
 from tasks.respond import RESPOND
 from tasks.summary import summarize
@@ -47,12 +47,14 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.calls(RESPOND)
         chain.step(DESIGN)
         chain.calls(JUDGE)
+        chain.calls(CHECK)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
         if until == "split":
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
         chain.step(ENCODE)
+        chain.step(JUDGE_CHECKS)
         chain.step(RANK)
         chain.step(FIT)
         chain.step(INTERPRET)

@@ -8,12 +8,14 @@ from tasks import planning
 from tasks._stages import (
     adapt,
     assemble,
+    check,
     design,
     encode,
     evaluate,
     fit,
     ingest,
     judge,
+    judge_checks,
     own,
     own_accuracy,
     own_adapt,
@@ -41,6 +43,7 @@ STAGES: list[Stage | CallStage] = [
     report.STAGE, prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE,
     prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
     own_split.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE, own_report.STAGE,
+    check.STAGE, judge_checks.STAGE,
 ]  # fmt: skip
 
 

@@ -304,7 +304,8 @@ STAGE = Stage(
     reads=(
         "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
         "judge_audit", "check_judgments", "judge_checks", "splits", "embeddings", "rank_curve",
-        "models", "base_rewards", "user_weights", "alignment", "base_reward_facts", "base_reward_examples",
+        "models", "base_rewards", "user_weights", "alignment", "base_reward_facts",
+        "base_reward_examples",
         "base_reward_labels", "trait_correlations", "adapted_weights", "questions", "auc",
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
         "win_rates",

@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.chain import StageEvent
+    from tasks.changes import StageChange
     from tasks.planning import DesignCheck, StageCost
 
 METHODS = {"pref": "PReF", "classic": "classic RLHF", "per_user": "model per user"}
@@ -229,6 +230,38 @@ def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
         ),
         highlight=False,
     )
+
+
+def print_changes(changes: Sequence[StageChange]) -> None:
+    """Which stages a run would make anew, why, and for which cells it would ask."""
+    if not any(one.current for one in changes):
+        return
+    console = _wide()
+    new = [one for one in changes if not one.is_same]
+    console.print(f"changes: {len(new)} of {len(changes)} stages", highlight=False)
+    for one in new:
+        state = "there already" if one.is_made else "to be made"
+        console.print(
+            f"  {one.stage}: {one.dataset} {one.current or '(none yet)'} → {one.planned}, {state}",
+            highlight=False,
+        )
+        own = [cause for cause in one.causes if not cause[0].startswith("parent ")]
+        parents = [
+            name.removeprefix("parent ")
+            for name, *_ in one.causes
+            if name not in {cause[0] for cause in own}
+        ]
+        for name, older, newer in own:
+            console.print(f"    {name}: {older} → {newer}", highlight=False, markup=False)
+        if parents:
+            console.print(f"    made from other {', '.join(parents)}", highlight=False)
+        if one.n_cells:
+            shown = f"{', '.join(one.cells)}{', …' if one.n_cells > len(one.cells) else ''}"
+            console.print(
+                f"    {one.n_cells:,} cells to ask about: {shown}", highlight=False, markup=False
+            )
+        for line in one.templates:
+            console.print(f"    {line}", highlight=False, markup=False)
 
 
 def print_design(design: DesignCheck) -> None:

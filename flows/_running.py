@@ -10,12 +10,16 @@ from typing import Any
 
 def plan_flow(config: Any, *, as_json: bool) -> None:
     """Prints what a run of this configuration would still buy."""
-    from flows._console import print_design, print_plan
+    from flows._console import print_changes, print_design, print_plan
     from tasks import planning
 
     plan = planning.plan_run(config)
     if as_json:
-        found: dict[str, Any] = {"stages": [cost._asdict() for cost in plan.costs], "design": None}
+        found: dict[str, Any] = {
+            "stages": [cost._asdict() for cost in plan.costs],
+            "design": None,
+            "changes": [{**one._asdict(), "is_same": one.is_same} for one in plan.changes],
+        }
         if plan.design is not None:
             found["design"] = {**plan.design._asdict(), "can_identify": plan.design.can_identify}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
@@ -26,6 +30,7 @@ def plan_flow(config: Any, *, as_json: bool) -> None:
     print_plan(plan.costs, planning.endpoint(config), planning.prices_as_of(config))
     if plan.design is not None:
         print_design(plan.design)
+    print_changes(plan.changes)
 
 
 def llm_options(

@@ -13,7 +13,7 @@ from tasks.config import AttributesConfig, Until
 from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
 from tasks.interpret import INTERPRET, LABEL
-from tasks.judge import DESIGN, JUDGE
+from tasks.judge import CHECK, DESIGN, JUDGE, JUDGE_CHECKS
 from tasks.personalize import POOL, SELECT
 from tasks.respond import RESPOND
 from tasks.summary import summarize
@@ -47,6 +47,7 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.calls(RESPOND)
         chain.step(DESIGN)
         chain.calls(JUDGE)
+        chain.calls(CHECK)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
         if until == "split":
@@ -55,15 +56,16 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         if config.backbone.is_trained:
             chain.step(TUNE)
         chain.step(ENCODE)
+        chain.step(JUDGE_CHECKS)
         chain.step(RANK)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)
+        if until == "auc":
+            return chain.told()
         # What the base rewards are about, in the words of a model that reads both ends of each.
         chain.step(INTERPRET)
         chain.calls(LABEL)
-        if until == "auc":
-            return chain.told()
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)

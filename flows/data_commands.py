@@ -145,10 +145,29 @@ def diff(
         shown = f" ({', '.join(some)}{', …' if count > len(some) else ''})" if some else ""
         sys.stdout.write(f"{count:,} rows {kind}{printable(shown)}\n")
     show_rows([dict(zip(("what", older, newer), row, strict=True)) for row in found.causes])
+    for line in found.templates:
+        sys.stdout.write(f"{printable(line)}\n")
 
 
-def audit(warehouse: WarehouseOption = None, as_json: JsonOption = False) -> None:
+def audit(
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Show the judge's record and checks instead.")
+    ] = False,
+) -> None:
     """Verify every dataset: bytes, manifests, parents, rows, split, links to the call ledger."""
+    if judge:
+        from tasks.auditing import audit_judge
+
+        record = audit_judge(open_store(warehouse))
+        if as_json:
+            sys.stdout.write(json.dumps(record, indent=1) + "\n")
+            return
+        for name, some in record.items():
+            sys.stdout.write(f"{name}\n")
+            show_rows(some)
+        return
     from tasks.auditing import audit_all
 
     n_versions, findings = audit_all(open_store(warehouse))

@@ -10,11 +10,11 @@ from flows.shards import run_shards
 from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
 from tasks.config import PrismConfig, Until
-from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.evaluate import AUC, WIN, WIN_RATES
 from tasks.interpret import INTERPRET, LABEL
-from tasks.judge import DESIGN, JUDGE
+from tasks.judge import DESIGN, JUDGE, JUDGE_CHECKS
 from tasks.personalize import POOL, SELECT
-from tasks.prism import CHOOSE, PRISM, RATE, REVISE, SIFT
+from tasks.prism import CHECK, CHOOSE, PRISM, RATE, REPORT, REVISE, SIFT
 from tasks.summary import summarize
 from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK, TUNE
 
@@ -48,6 +48,7 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         chain.calls(REVISE)
         chain.step(DESIGN)
         chain.calls(JUDGE)
+        chain.calls(CHECK)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
         if until == "split":
@@ -56,15 +57,16 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         if config.backbone.is_trained:
             chain.step(TUNE)
         chain.step(ENCODE)
+        chain.step(JUDGE_CHECKS)
         chain.step(RANK)
         chain.step(FIT)
         chain.step(ADAPT)
         chain.step(AUC)
+        if until == "auc":
+            return chain.told()
         # What the base rewards are about, in the words of a model that reads both ends of each.
         chain.step(INTERPRET)
         chain.calls(LABEL)
-        if until == "auc":
-            return chain.told()
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from tasks.batches import buy_batches
 from tasks.evaluate import win_shard
 from tasks.interpret import label_shard
-from tasks.judge import judge_shard
+from tasks.judge import check_shard, judge_shard
 from tasks.personalize import pool_shard
 from tasks.prism import rate_shard, revise_shard
 from tasks.respond import respond_shard
@@ -23,6 +23,7 @@ SHARDS = {
     "revise": revise_shard,
     "judge": judge_shard,
     "label": label_shard,
+    "check": check_shard,
     "pool": pool_shard,
     "win": win_shard,
 }

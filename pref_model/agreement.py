@@ -156,3 +156,50 @@ def _only(found: Shares) -> Share:
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def cohen_kappa(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Agreement of two raters beyond chance: (p_o − p_e) / (1 − p_e) (Cohen 1960).
+
+    Args:
+        first: (n,) codes of one rater's choices.
+        second: (n,) the other's on the same items.
+
+    Returns:
+        κ; nan where nothing was rated or both always say the same one thing.
+    """
+    if len(first) == 0:
+        return float("nan")
+    codes = np.union1d(first, second)
+    observed = float(np.mean(first == second))
+    expected = float(sum(np.mean(first == one) * np.mean(second == one) for one in codes))
+    return (observed - expected) / (1.0 - expected) if expected < 1.0 else float("nan")
+
+
+def krippendorff_alpha(ratings: NDArray[np.float64]) -> float:
+    """Nominal α = 1 − D_o / D_e over units with two ratings or more (Krippendorff 2004).
+
+    With n_c ratings of value c in all pairable units, n of them together, D_e is the chance that
+    two of them differ, 1 − Σ n_c (n_c − 1) / (n (n − 1)); D_o is the share of differing pairs
+    within units, a unit with m ratings weighing as m of them.
+
+    Args:
+        ratings: (raters, units) codes, nan where a rater says nothing.
+
+    Returns:
+        α; nan where no unit has two ratings, or all ratings are equal.
+    """
+    known = ~np.isnan(ratings)
+    per_unit = known.sum(axis=0)
+    pairable = per_unit > 1
+    values = np.unique(ratings[:, pairable][known[:, pairable]])
+    counts = np.array([(ratings[:, pairable] == one).sum(axis=0) for one in values])
+    total = per_unit[pairable]
+    n = float(total.sum())
+    if n == 0.0:
+        return float("nan")
+    by_value = counts.sum(axis=1)
+    expected = 1.0 - float((by_value * (by_value - 1)).sum()) / (n * (n - 1.0))
+    alike = (counts * (counts - 1)).sum(axis=0) / (total - 1)
+    observed = 1.0 - float(alike.sum()) / n
+    return 1.0 - observed / expected if expected > 0.0 else float("nan")

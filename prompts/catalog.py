@@ -86,6 +86,14 @@ class Template:
         """The tags guarded in untrusted values: this room's own and those of the texts, sorted."""
         return _tags(self.system_text + self.user_text)
 
+    def as_text(self) -> str:
+        """The template in one readable piece: version, menu and slots, then both messages."""
+        menu = f"{self.menu.marker}: {', '.join(self.menu.options)}" if self.menu else "none"
+        head = (
+            f"{self.name} version {self.version}\nmenu {menu}\nslots {', '.join(self.slot_names)}"
+        )
+        return f"{head}\n\n[system]\n{self.system_text}\n\n[user]\n{self.user_text}\n"
+
     def render(self, **slots: str) -> list[Message]:
         """Fill in the slots and return the chat messages, the system message first.
 

@@ -16,8 +16,9 @@ LINEAGE = "lineage"
 # Datasets small enough, and worth enough, to be shown whole.
 SHOWN = {
     "judge_audit": (
-        "slice_kind", "slice_id", "n_judgments", "n_tolerated", "n_unparsed", "n_complete",
-        "consistent_share", "first_share", "position_bias_logit", "position_bias_low_logit",
+        "slice_kind", "slice_id", "n_judgments", "n_tolerated", "n_unparsed", "n_refused",
+        "n_complete", "consistent_share", "first_share", "first_share_low", "first_share_high",
+        "longer_share", "position_bias_logit", "position_bias_low_logit",
         "position_bias_high_logit",
     ),
     "base_reward_facts": ("base_reward", "explained_share", "weight_mean", "n_users"),
@@ -35,6 +36,12 @@ SHOWN = {
         "log_likelihood_low", "log_likelihood_high", "is_spectrum_choice", "is_likelihood_choice",
         "is_used",
     ),
+    "judge_checks": (
+        "check_kind", "slice_id", "n_judgments", "n_unparsed", "n_compared", "agreement_share",
+        "agreement_low", "agreement_high", "kappa", "alpha", "first_share", "margin_correlation",
+        "subspace_cosine",
+    ),
+    "prompt_funnel": ("filter", "filter_setting", "n_left_out", "n_left"),
     "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
     "split_facts": ("fact", "n_counted"),
     "accuracy_means": (
@@ -156,7 +163,7 @@ def table_of(warehouse: Warehouse, manifest: Manifest) -> list[dict[str, Any]]:
         return []
     rows = warehouse.read(manifest.dataset, manifest.version, columns).to_pylist()
     if manifest.dataset == "judge_audit":
-        rows = [row for row in rows if row["slice_kind"] == "overall"]
+        rows = [row for row in rows if row["slice_kind"] != "persona"]
     return [{name: _short(value) for name, value in row.items()} for row in rows]
 
 

@@ -23,6 +23,7 @@ from tasks._stages.code import code_sha256
 from tasks._stages.preview import preview_shards
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.types import CallCount, CallPlan, DatasetRef, StagePlan
+from warehouse.diff import template_file
 from warehouse.manifest import (
     VERSION_DIGITS,
     CallCounts,
@@ -168,12 +169,12 @@ def gather(
     if not manifests_of(plan, stage):
         inputs = inputs_of(plan)
         rows, count = call_stages.gather(stage, inputs, call_plan.settings.shard_size)
-        templates = tuple(
-            TemplateUse(one.name, str(one.version), one.sha256)
-            for one in map(load_template, stage.templates(inputs))
-        )
+        used = [load_template(one) for one in stage.templates(inputs)]
+        templates = tuple(TemplateUse(one.name, str(one.version), one.sha256) for one in used)
+        # Hashes say that a template changed; its text says how.
+        texts = {template_file(one.name): one.as_text().encode() for one in used}
         provenance = _provenance(plan, runs, started, count, templates, stage.models(inputs))
-        outputs = {stage.writes[0]: Output(rows), **stage.finish(inputs, rows)}
+        outputs = {stage.writes[0]: Output(rows, texts), **stage.finish(inputs, rows)}
         _commit(plan, outputs, provenance)
         inputs.warehouse.clear_staging(
             stage.name, call_stages.staging_version(plan, call_plan.settings.shard_size)

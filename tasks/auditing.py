@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tasks._cards import SHOWN
 from tasks._settings import read_environment
 from warehouse.audit import Finding, audit
+from warehouse.errors import DatasetMissing
 from warehouse.store import Warehouse
 
 
@@ -25,3 +29,24 @@ def audit_all(warehouse: Warehouse) -> tuple[int, list[Finding]]:
 
     with open_ledger(url or str(path)) as ledger:
         return n_versions, list(audit(warehouse, ledger.held))
+
+
+def audit_judge(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:
+    """The judge's record and what the checks say, of the current versions.
+
+    Returns:
+        Rows of ``judge_audit`` and of ``judge_checks``, the columns that cards show.
+
+    Raises:
+        DatasetMissing: No run has got that far.
+    """
+    current = warehouse.current()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in ("judge_audit", "judge_checks"):
+        if name not in current:
+            raise DatasetMissing(
+                f"dataset {name}: none yet in warehouse {warehouse.root}; expected one of a run"
+                " that judged; make it with `pref run`"
+            )
+        found[name] = warehouse.read(name, current[name], SHOWN[name]).to_pylist()
+    return found

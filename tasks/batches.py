@@ -9,20 +9,29 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks._runs import buy_ahead
-from tasks._stages import judge, personalize, prism_prompts, respond, revise, win
+from tasks._stages import (
+    check,
+    interpret,
+    judge,
+    personalize,
+    prism_prompts,
+    respond,
+    revise,
+    win,
+)
 from tasks.types import CallPlan, StagePlan
 
-_STAGES = {
-    stage.name: stage
-    for stage in (
-        respond.STAGE,
-        prism_prompts.RATE_STAGE,
-        revise.STAGE,
-        judge.STAGE,
-        personalize.POOL_STAGE,
-        win.STAGE,
-    )
-}
+STAGES = (
+    respond.STAGE,
+    prism_prompts.RATE_STAGE,
+    revise.STAGE,
+    judge.STAGE,
+    check.STAGE,
+    check.PRISM_STAGE,
+    interpret.LABEL_STAGE,
+    personalize.POOL_STAGE,
+    win.STAGE,
+)
 
 
 @task(
@@ -39,4 +48,7 @@ def buy_batches(plan: StagePlan, calls: CallPlan) -> int:
     Returns:
         Replies bought.
     """
-    return buy_ahead(plan, calls, _STAGES[plan.stage])
+    # Two flows may have a stage of one name that reads other datasets.
+    parents = set(plan.parents)
+    stage = next(one for one in STAGES if (one.name, set(one.reads)) == (plan.stage, parents))
+    return buy_ahead(plan, calls, stage)

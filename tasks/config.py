@@ -107,6 +107,9 @@ class DesignConfig(_Strict):
     is_balanced: bool = Field(
         True, description="Even out loads and connect the design; false: chance alone"
     )
+    control_share: float = Field(
+        0.0, ge=0, le=1, description="Share of cells asked once more as controls, never trained on"
+    )
 
 
 class JudgeConfig(_Strict):
@@ -118,6 +121,17 @@ class JudgeConfig(_Strict):
     is_soft: bool = Field(
         False, description="Read the verdict's probability from the judge's token log probabilities"
     )
+
+
+class AuditConfig(_Strict):
+    """Further questions that check the judge; nothing is trained on their answers."""
+
+    second_judge_model: str | None = Field(None, description="Unset: nobody judges again")
+    sample: int = Field(400, ge=0, description="Cells judged again, from all gaps of length")
+    human_sample: int = Field(
+        0, ge=0, description="Choices that PRISM's participants made, put to the judge"
+    )
+    human_template: str = "judge_prism_certain"
 
 
 class SplitConfig(_Strict):
@@ -340,6 +354,7 @@ class FlowConfig(AnyFlowConfig):
     calls: CallSettings = CallSettings()
     design: DesignConfig = DesignConfig()
     judge: JudgeConfig = JudgeConfig()
+    audit: AuditConfig = AuditConfig()
     split: SplitConfig = SplitConfig()
     encoder: EncoderConfig = EncoderConfig()
     backbone: FlowBackboneConfig = FlowBackboneConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from tasks._settings import read_environment
 from tasks._stages import (
     adapt,
     assemble,
+    check,
     design,
     encode,
     evaluate,
@@ -24,6 +25,7 @@ from tasks._stages import (
     ingest,
     interpret,
     judge,
+    judge_checks,
     own,
     own_accuracy,
     own_adapt,
@@ -56,15 +58,16 @@ from tasks._stages.estimates import (
     with_hours,
 )
 from tasks._stages.own_files import read_own
-from tasks._stages.preview import preview_shards
+from tasks._stages.preview import STAND_IN, preview_shards, stand_ins_in
 from tasks._stages.stage import Inputs, Stage
+from tasks.changes import N_EXAMPLES, StageChange, change_of
 from tasks.config import (
     AnyFlowConfig,
     AttributesConfig,
-    CallSettings,
     FlowConfig,
     OwnConfig,
     PrismConfig,
+    Sampling,
 )
 from tasks.outlook import design_outlook
 from warehouse.ledger import Ledger, open_ledger
@@ -74,14 +77,16 @@ __all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_a
 
 # The stages of the flows up to the last call; a test holds them against the flows.
 _COMMON: tuple[Stage | CallStage, ...] = (
-    design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, rank.STAGE,
+    assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, judge_checks.STAGE, rank.STAGE,
     fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, interpret.STAGE, interpret.LABEL_STAGE,
     personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
 )  # fmt: skip
-STAGES: tuple[Stage | CallStage, ...] = (ingest.STAGE, respond.STAGE, *_COMMON)
+STAGES: tuple[Stage | CallStage, ...] = (
+    ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, check.STAGE, *_COMMON,
+)  # fmt: skip
 PRISM_STAGES: tuple[Stage | CallStage, ...] = (
     prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE, prism_prompts.CHOOSE_STAGE,
-    revise.STAGE, *_COMMON,
+    revise.STAGE, design.STAGE, judge.STAGE, check.PRISM_STAGE, *_COMMON,
 )  # fmt: skip
 OWN_STAGES: tuple[Stage | CallStage, ...] = (
     own.INGEST_STAGE, own.ASSEMBLE_STAGE, own_split.STAGE, encode.STAGE, own_form.STAGE,
@@ -92,13 +97,15 @@ FREE = ("ingest", "prism", "sift", "choose", "design", "split")
 
 
 class Plan(NamedTuple):
-    """What a run would still buy, and what its design looks like.
+    """What a run would still buy, what its design looks like, and what it would make anew.
 
     ``design`` supposes that every prompt gets its pair; None where prompts are still to be chosen.
+    ``changes`` has every stage up to the last that makes calls.
     """
 
     costs: list[StageCost]
     design: DesignCheck | None
+    changes: list[StageChange]
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,8 @@ def plan_run(config: AnyFlowConfig) -> Plan:
     versions: dict[str, str] = {}
     tables: dict[str, pa.Table] = {}
     found: list[StageCost] = []
+    changes: list[StageChange] = []
+    current = warehouse.current()
     for stage in PRISM_STAGES if isinstance(config, PrismConfig) else STAGES:
         if stage is tune.STAGE and not config.backbone.is_trained:
             continue
@@ -150,6 +159,7 @@ def plan_run(config: AnyFlowConfig) -> Plan:
         versions |= dict.fromkeys(stage.writes, plan.version)
         committed = manifests_of(plan, stage)
         is_ready = set(stage.reads) <= known
+        missing: tuple[int, list[str]] | None = (0, []) if committed else None
         if committed:
             known |= set(stage.writes)
             if isinstance(stage, CallStage):
@@ -158,7 +168,8 @@ def plan_run(config: AnyFlowConfig) -> Plan:
                 found.append(priced(stage.name, inputs.config, prices, [], held=held))
         elif isinstance(stage, CallStage):
             if is_ready:
-                cost, rows = _rendered(stage, inputs, prices, ledger, config.calls)
+                cost, rows, cells = _rendered(stage, inputs, prices, ledger, config)
+                missing = _missing(stage, inputs, cost.calls, cells, rows)
                 tables |= rows
                 known |= set(rows)
             else:
@@ -168,11 +179,48 @@ def plan_run(config: AnyFlowConfig) -> Plan:
         elif stage.name in FREE and is_ready:
             tables |= {name: _table(output.rows) for name, output in stage.build(inputs).items()}
             known |= set(stage.writes)
+        changes.append(
+            change_of(
+                stage,
+                plan,
+                warehouse,
+                current.get(stage.writes[0]),
+                is_made=bool(committed),
+                missing=missing,
+            )
+        )
     if ledger is not None:
         ledger.close()
     prompts, personas = (_column(inputs, versions, known, one) for one in ("prompts", "personas"))
     outlook = design_outlook(config, personas, prompts) if prompts and personas else None
-    return Plan(found, outlook)
+    return Plan(found, outlook, changes)
+
+
+def _missing(
+    stage: CallStage,
+    inputs: _Preview,
+    n_calls: int,
+    cells: Sequence[int],
+    rows: Mapping[str, pa.Table],
+) -> tuple[int, list[str]] | None:
+    """How many cells of a stage lack a reply, and the names of a few; None where not known."""
+    if not n_calls:
+        return 0, []
+    written = rows.get(stage.writes[0])
+    if written is not None and "response_text" in written.column_names:
+        prompts = {
+            row["prompt_id"]
+            for row in written.select(["prompt_id", "response_text"]).to_pylist()
+            if (row["response_text"] or "").startswith(STAND_IN)
+        }
+        return len(prompts), sorted(prompts)[:N_EXAMPLES]
+    if not cells:
+        return None
+    if stage.name != judge.STAGE.name:
+        return len(cells), [f"number {one}" for one in cells[:N_EXAMPLES]]
+    key = TABLES["design"].key
+    some = inputs.read("design").take(list(cells[:N_EXAMPLES])).to_pylist()
+    return len(cells), ["/".join(row[name] for name in key) for row in some]
 
 
 def _plan_own(config: OwnConfig) -> Plan:
@@ -180,7 +228,7 @@ def _plan_own(config: OwnConfig) -> Plan:
     own_source(config)
     if config.ingest.data is not None:
         read_own(config.ingest.data)
-    return Plan([], None)
+    return Plan([], None, [])
 
 
 def _column(
@@ -240,20 +288,31 @@ def _rendered(
     inputs: Inputs,
     prices: PriceTable,
     ledger: Ledger | None,
-    settings: CallSettings,
-) -> tuple[StageCost, dict[str, pa.Table]]:
+    config: FlowConfig,
+) -> tuple[StageCost, dict[str, pa.Table], list[int]]:
     """Renders a stage's requests as its shards would, and looks each up in the ledger.
 
     Returns:
-        The cost, and the stage's datasets where every reply is in the ledger.
+        The cost; the stage's datasets where they can be known; the cells that lack a reply. Where
+        a stage that writes texts has some of its replies, stand-ins take the place of the others,
+        so that what follows from those in hand is not counted as new.
     """
+    settings = config.calls
     shards = list(preview_shards(stage, inputs, ledger, settings.shard_size))
-    missing = [call for shard in shards for call in shard.missing]
+    cells = [number for shard in shards for number in shard.cells]
     held = sum(shard.n_held for shard in shards)
+    is_partial = any(shard.missing for shard in shards) and held > 0
+    if is_partial and "responder_model" in inputs.config:
+        size = settings.shard_size
+        shards = list(preview_shards(stage, inputs, ledger, size, has_stand_ins=True))
+        held = sum(shard.n_held for shard in shards)
+    missing = [call for shard in shards for call in shard.missing]
     unknown = sum(shard.n_unknown for shard in shards)
+    stand_ins = sum(map(stand_ins_in, missing))
     lengths = [prompt_tokens(call.messages) for call in missing]
     usual = round(sum(lengths) / len(lengths)) + USUAL_RESPONSE_TOKENS if lengths else 0
-    longer = unknown * (longest_reply(inputs.config["sampling"]) - USUAL_RESPONSE_TOKENS)
+    longest = longest_reply(_response_sampling(config))
+    longer = (unknown + stand_ins) * (longest - USUAL_RESPONSE_TOKENS)
     lengths += [usual] * unknown
     cost = priced(
         stage.name,
@@ -262,15 +321,22 @@ def _rendered(
         lengths,
         held=held,
         longer=longer,
-        is_exact=not unknown,
+        is_exact=not unknown and not stand_ins,
         is_batch=settings.mode == "batch",
     )
     tables = [shard.rows for shard in shards if shard.rows is not None]
-    if cost.calls or len(tables) < len(shards):
-        return cost, {}
+    if len(tables) < len(shards):
+        return cost, {}, cells
     rows = pa.concat_tables(tables) if tables else TABLES[stage.writes[0]].schema.empty_table()
     derived = {name: _table(one.rows) for name, one in stage.finish(inputs, rows).items()}
-    return cost, {stage.writes[0]: rows, **derived}
+    return cost, {stage.writes[0]: rows, **derived}, cells
+
+
+def _response_sampling(config: FlowConfig) -> Sampling:
+    """How the texts are sampled that later requests show."""
+    if isinstance(config, AttributesConfig):
+        return config.respond.sampling
+    return config.revise.sampling if isinstance(config, PrismConfig) else {}
 
 
 def prices_as_of(config: FlowConfig) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tasks._runs import gather, run_shard, run_stage
+from tasks._stages.check import PRISM_STAGE as CHECK_STAGE
 from tasks._stages.prism import STAGE as PRISM_STAGE
 from tasks._stages.prism_prompts import CHOOSE_STAGE, RATE_STAGE, SIFT_STAGE
+from tasks._stages.report import PRISM_STAGE as REPORT_STAGE
 from tasks._stages.revise import STAGE as REVISE_STAGE
 from tasks.caching import run_ids, shard_task, stage_task
+from tasks.evaluate import report
+from tasks.judge import check, check_shard
 from tasks.steps import CallStep, Step
 from tasks.types import CallPlan, StagePlan
 
@@ -60,3 +64,6 @@ SIFT = Step(sift, SIFT_STAGE)
 RATE = CallStep(rate_shard, rate, RATE_STAGE)
 CHOOSE = Step(choose, CHOOSE_STAGE)
 REVISE = CallStep(revise_shard, revise, REVISE_STAGE)
+# The same tasks as in the other flow, with PRISM's datasets among what they read.
+CHECK = CallStep(check_shard, check, CHECK_STAGE)
+REPORT = Step(report, REPORT_STAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import unified_diff
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pyarrow as pa
 from warehouse.manifest import Manifest
 from warehouse.store import Warehouse
 from warehouse.tables import table_named
+
+Cause = tuple[str, str, str]
 
 
 class Difference(NamedTuple):
@@ -20,14 +23,17 @@ class Difference(NamedTuple):
         n_removed: Rows whose key only the older version has.
         n_changed: Rows of both whose other columns differ.
         examples: Up to three keys of each kind, by kind.
-        causes: What their manifests say differs: (name, older, newer).
+        causes: What their manifests say differs: (name, older, newer); ``calls`` and ``cost_usd``
+            are among it.
+        templates: A unified diff of their templates' texts, where these were kept.
     """
 
     n_added: int
     n_removed: int
     n_changed: int
     examples: Mapping[str, list[str]]
-    causes: list[tuple[str, str, str]]
+    causes: list[Cause]
+    templates: list[str]
 
 
 def diff(warehouse: Warehouse, dataset: str, older: str, newer: str) -> Difference:
@@ -50,6 +56,7 @@ def diff(warehouse: Warehouse, dataset: str, older: str, newer: str) -> Differen
         len(changed),
         {kind: ["/".join(key) for key in keys[:3]] for kind, keys in examples.items()},
         _causes(*manifests),
+        template_changes(*(template_texts(warehouse, one) for one in manifests)),
     )
 
 
@@ -64,31 +71,92 @@ def _by_key(
     return found
 
 
-def _causes(older: Manifest, newer: Manifest) -> list[tuple[str, str, str]]:
-    sides = [_facts(one) for one in (older, newer)]
-    names = sorted(set(sides[0]) | set(sides[1]))
+def input_changes(
+    current: Manifest, code_sha256: str, config: Mapping[str, Any], parents: Mapping[str, str]
+) -> list[Cause]:
+    """What a version that is not made yet would be made from, where that differs from one.
+
+    Args:
+        current: The version that there is.
+        code_sha256: Stage code of the other one.
+        config: Its configuration.
+        parents: Versions of its parents.
+
+    Returns:
+        (name, as it is, as it would be) for everything that enters a version.
+    """
+    return _unequal(
+        _inputs(current.code_sha256, current.config, current.parents),
+        _inputs(code_sha256, config, parents),
+    )
+
+
+def template_changes(older: Mapping[str, str], newer: Mapping[str, str]) -> list[str]:
+    """Lines of a unified diff between the texts of templates, by name; empty where none differs."""
+    lines: list[str] = []
+    for name in sorted(set(older) | set(newer)):
+        before, after = older.get(name, ""), newer.get(name, "")
+        lines += unified_diff(
+            before.splitlines(),
+            after.splitlines(),
+            f"{name} (older)",
+            f"{name} (newer)",
+            "",
+            "",
+            1,
+            "",
+        )
+    return lines
+
+
+def template_texts(warehouse: Warehouse, manifest: Manifest) -> dict[str, str]:
+    """The templates that a version was made with, where they were kept beside its rows."""
+    found = {}
+    for one in manifest.templates:
+        name = template_file(one.name)
+        if any(entry.name == name for entry in manifest.files):
+            path = warehouse.file_path(manifest.dataset, manifest.version, name)
+            found[one.name] = path.read_text("utf-8")
+    return found
+
+
+def template_file(name: str) -> str:
+    """Name of the file beside a version's rows that holds a template's text."""
+    return f"template-{name}.txt"
+
+
+def _causes(older: Manifest, newer: Manifest) -> list[Cause]:
+    return _unequal(_facts(older), _facts(newer))
+
+
+def _unequal(older: Mapping[str, str], newer: Mapping[str, str]) -> list[Cause]:
     return [
-        (name, sides[0].get(name, "–"), sides[1].get(name, "–"))
-        for name in names
-        if sides[0].get(name) != sides[1].get(name)
+        (name, older.get(name, "–"), newer.get(name, "–"))
+        for name in sorted(set(older) | set(newer))
+        if older.get(name) != newer.get(name)
     ]
+
+
+def _inputs(
+    code_sha256: str, config: Mapping[str, Any], parents: Mapping[str, str]
+) -> dict[str, str]:
+    facts = {"stage code": code_sha256[:12]}
+    facts |= {f"parent {name}": version for name, version in parents.items()}
+    return facts | {f"config {name}": text for name, text in _flat(config).items()}
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
     facts = {
         "schema": manifest.schema_id,
-        "stage code": manifest.code_sha256[:12],
         "models": ", ".join(manifest.models),
         "calls": f"{manifest.calls.made + manifest.calls.reused:,}",
         "cost_usd": "unknown" if manifest.calls.cost_usd is None else f"{manifest.calls.cost_usd}",
     }
-    facts |= {f"parent {name}": version for name, version in manifest.parents.items()}
+    facts |= _inputs(manifest.code_sha256, manifest.config, manifest.parents)
     facts |= {
         f"template {one.name}": f"v{one.version} {one.sha256[:12]}" for one in manifest.templates
     }
-    facts |= {f"library {name}": version for name, version in manifest.libraries.items()}
-    facts |= {f"config {name}": text for name, text in _flat(manifest.config).items()}
-    return facts
+    return facts | {f"library {name}": version for name, version in manifest.libraries.items()}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

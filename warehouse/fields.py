@@ -13,6 +13,9 @@ PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = (
     "empty", "no_verdict", "off_menu", "truncated", "content_filter", "refused", "no_label",
 )  # fmt: skip
+CHECK_KINDS = (
+    "null_persona", "swapped_persona", "repeat", "identical", "second_judge", "human",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,32 @@ _DECLARED = (
     _number("position_bias_logit", "logit", "Judge's lean to the response shown first."),
     _number("position_bias_low_logit", "logit", "Lower end of position_bias_logit's interval."),
     _number("position_bias_high_logit", "logit", "Upper end of position_bias_logit's interval."),
+    # checks of the judge
+    _text(
+        "check_kind",
+        "Which check the question belongs to; see `tasks._stages.check_cells`.",
+        CHECK_KINDS,
+    ),
+    _text("item_id", "What was compared: a pair, or two responses of the data set, chosen|other."),
+    _text("shown_persona_id", "Persona whose profile the judge was given; null for nobody's."),
+    Field(
+        "certainty",
+        pa.float64(),
+        "How certain the judge says it is; null if it was not asked or did not say.",
+        "points of 100",
+        low=0.0,
+        high=100.0,
+    ),
+    _count("n_compared", "judgments", "Judgments whose verdict has another one to stand beside."),
+    _fraction("agreement_share", "share of judgments", "Compared verdicts that are the same."),
+    _fraction("agreement_low", "share of judgments", "Lower end of agreement_share's interval."),
+    _fraction("agreement_high", "share of judgments", "Upper end of agreement_share's interval."),
+    _number("kappa", None, "Cohen's kappa of the compared verdicts; null where undefined."),
+    _number("alpha", None, "Krippendorff's alpha of the compared verdicts; null where undefined."),
+    _number(
+        "margin_correlation", None, "Correlation of margins fitted on one and the other judge."
+    ),
+    _fraction("subspace_cosine", "cosine", "Mean cosine of angles between the fitted spaces."),
     # splits
     _text("entity_kind", "Whether the row is about a persona or a pair.", ("persona", "pair")),
     _text("entity_id", "The persona_id or pair_id."),

@@ -243,6 +243,38 @@ _DECLARED = (
         }),
     ),
     Table(
+        name="check_judgments",
+        grain="One row is one answer to a question that checks a judge; none is trained on.",
+        absent="The question was not asked.",
+        key=("check_kind", "persona_id", "item_id", "presentation_order", "repeat"),
+        columns=(
+            "check_kind", "persona_id", "item_id", "presentation_order", "repeat",
+            "shown_persona_id", "request_key", "judge_model", "verdict", "is_exact_form",
+            "unparsed_reason", "certainty", "reply_text",
+        ),
+        nullable=frozenset(
+            {"shown_persona_id", "verdict", "unparsed_reason", "certainty", "reply_text"}
+        ),
+        foreign={"persona_id": _PERSONA, "shown_persona_id": _PERSONA},
+        one_null=(("verdict", "unparsed_reason"),),
+    ),
+    Table(
+        name="judge_checks",
+        grain="One row is what one check says of the judge, overall or by a band of certainty.",
+        absent="The check was not asked for, or had nothing to ask.",
+        key=("check_kind", "slice_id"),
+        columns=(
+            "check_kind", "slice_id", "n_judgments", "n_unparsed", "n_compared",
+            "agreement_share", "agreement_low", "agreement_high", "kappa", "alpha",
+            "first_share", "first_share_low", "first_share_high", "margin_correlation",
+            "subspace_cosine",
+        ),
+        nullable=frozenset({
+            "agreement_share", "agreement_low", "agreement_high", "kappa", "alpha", "first_share",
+            "first_share_low", "first_share_high", "margin_correlation", "subspace_cosine",
+        }),
+    ),
+    Table(
         name="splits",
         grain="One row is the side of one persona or one pair.",
         absent="The persona or pair takes no part in training or measurement.",

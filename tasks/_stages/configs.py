@@ -213,7 +213,16 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
     encoder = encoder or _encoder(config.encoder)
     answers = sorted({*config.adapt.answers, config.win.n_answers})
     return {
-        "design": {**as_json(config.design), **seed},
+        # Controls are questions of their own: they change no cell of the matrix.
+        "design": {**config.design.model_dump(mode="json", exclude={"control_share"}), **seed},
+        "check": {
+            **judge,
+            "control_share": config.design.control_share,
+            **as_json(config.audit),
+            **_hash("human_template", config.audit.human_template),
+            **seed,
+        },
+        "judge_checks": {"fit": as_json(config)["fit"], **seed},
         "judge": judge,
         "assemble": {},
         "split": {**as_json(config.split), **seed},

@@ -151,7 +151,8 @@ def expected(
     """A stage's whole cost from the configuration alone, texts at their usual length.
 
     Args:
-        stage: ``respond``, ``revise``, ``judge``, ``label``, ``pool`` or ``win``.
+        stage: ``respond``, ``revise``, ``judge``, ``check``,
+            ``label``, ``pool`` or ``win``.
         stage_config: The stage's part of the configuration.
         config: The flow's configuration.
         extent: How many prompts and personas there are.
@@ -169,6 +170,7 @@ def expected(
         "revise": (2 * n_prompts, 2, "rewrite_template"),
         "judge": (judges * n_prompts * n_orders, 2, "template"),
         "label": (config.fit.d, 2 * config.interpret.n_examples, "template"),
+        "check": (_n_checks(config, judges * n_prompts), 2, "template"),
         "pool": (new_prompts * (1 + config.win.pool_size), 1, "revise_template"),
         # Three methods choose; where they agree, one comparison serves them all.
         "win": (new_users * new_prompts * 3 * n_orders, 2, "template"),
@@ -188,6 +190,13 @@ def expected(
         is_exact=False,
         is_batch=config.calls.mode == "batch",
     )
+
+
+def _n_checks(config: FlowConfig, n_cells: int) -> int:
+    """Questions that check the judge; a quarter of the controls is asked in one order only."""
+    audit = config.audit
+    again = min(audit.sample, n_cells) if audit.second_judge_model else 0
+    return round(1.75 * config.design.control_share * n_cells) + 2 * (again + audit.human_sample)
 
 
 def longest_reply(sampling: Mapping[str, Any]) -> int:

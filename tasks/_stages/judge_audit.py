@@ -70,6 +70,12 @@ def audit(judgments: pa.Table, lengths: Lengths | None = None) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def gap_of_lengths(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of `LENGTH_GAPS` pairs with responses of these lengths fall into."""
+    ratio = np.maximum(a, b) / np.maximum(np.minimum(a, b), 1)
+    return np.digitize(ratio, [end for _, end in LENGTH_GAPS[:-1]])
+
+
 def _judged(judgments: pa.Table, lengths: Lengths) -> _Judged:
     persona, personas = _codes(judgments["persona_id"])
     pair, pairs = _codes(judgments["pair_id"])
@@ -78,8 +84,6 @@ def _judged(judgments: pa.Table, lengths: Lengths) -> _Judged:
     n_repeats = int(repeat.max()) + 1 if len(repeat) else 1
     verdict = judgments["verdict"]
     a, b = np.array([lengths.get(one, (0, 0)) for one in pairs]).reshape(-1, 2).T
-    ratio = np.maximum(a, b) / np.maximum(np.minimum(a, b), 1)
-    gap = np.digitize(ratio, [end for _, end in LENGTH_GAPS[:-1]])
     longer = np.where(a == b, np.nan, (a > b).astype(np.float64))
     return _Judged(
         persona=persona,
@@ -92,7 +96,7 @@ def _judged(judgments: pa.Table, lengths: Lengths) -> _Judged:
         first_won=_flags(pc.equal(verdict, "first")),
         is_exact=_flags(judgments["is_exact_form"]),
         is_refused=_flags(pc.is_in(judgments["unparsed_reason"], pa.array(REFUSALS))),
-        gap=gap[pair],
+        gap=gap_of_lengths(a, b)[pair],
         a_is_longer=longer[pair],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +24,7 @@ N_TRAITS = 2
 
 def build(inputs: Inputs) -> dict[str, Output]:
     """Draws the page from its parents and nothing else: the same datasets, the same page."""
+    checks = inputs.read("judge_checks").to_pylist()
     auc = inputs.read("auc_means").to_pylist()
     wins = inputs.read("win_rates").to_pylist()
     audit = next(
@@ -46,6 +48,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
         answers=sorted({row["n_answers"] for row in auc}),
         wins={row["method"]: row for row in wins},
         audit=audit,
+        slices=_slices(inputs),
+        checks=checks,
+        funnel=_funnel(inputs),
         alignment=alignment,
         base_rewards=base_rewards,
         backbone=_backbone(inputs),
@@ -63,7 +68,8 @@ def build(inputs: Inputs) -> dict[str, Output]:
     )
     saved = {f"{name}.png": one.png for name, one in drawn.items()}
     saved["report.html"] = html.encode()
-    return {"report": Output(_numbers(auc, wins, audit, alignment, base_rewards), saved)}
+    numbers = _numbers(auc, wins, audit, alignment, base_rewards, checks)
+    return {"report": Output(numbers, saved)}
 
 
 def describe_page() -> dict[str, str]:
@@ -172,6 +178,28 @@ def _examples(inputs: Inputs) -> list[dict[str, Any]]:
     return examples
 
 
+def _slices(inputs: Inputs) -> list[dict[str, Any]]:
+    """The judge's record by judge and gap of length, and the span over personas."""
+    rows = inputs.read("judge_audit").to_pylist()
+    found = [row for row in rows if row["slice_kind"] in ("judge", "length_gap")]
+    personas = [row for row in rows if row["slice_kind"] == "persona"]
+    for name, place in (("least", 0), ("greatest", -1)):
+        known = sorted(
+            (row for row in personas if row["consistent_share"] is not None),
+            key=lambda row: (row["consistent_share"], row["slice_id"]),
+        )
+        if known:
+            found.append({**known[place], "slice_id": f"{known[place]['slice_id']} ({name})"})
+    return found
+
+
+def _funnel(inputs: Inputs) -> list[dict[str, Any]]:
+    """What each filter of prompts left out; empty where a flow filters none."""
+    if "prompt_funnel" not in inputs.plan.parents:
+        return []
+    return list(inputs.read("prompt_funnel").to_pylist())
+
+
 def in_order(manifests: list[Manifest]) -> list[Manifest]:
     """Manifests in the order of their tables."""
     place = {name: index for index, name in enumerate(TABLES)}
@@ -202,17 +230,26 @@ def _total(manifests: list[Manifest]) -> float | None:
 def _spending(
     planned: dict[str, dict[str, Any]], manifests: list[Manifest]
 ) -> list[dict[str, Any]]:
-    """Planned and actual calls, tokens and money, stage by stage."""
-    actual = {one.stage: one.calls for one in manifests}
+    """Planned and actual calls, tokens and money, stage by stage.
+
+    A stage whose extent the configuration alone does not settle, such as the rating of prompts,
+    has no plan to stand beside.
+    """
+    actual = {one.stage: one for one in manifests}
+    unplanned = [
+        stage
+        for stage, one in actual.items()
+        if stage not in planned and one.calls.made + one.calls.reused
+    ]
     return [
         {
-            **plan,
-            "actual_calls": actual[stage].made + actual[stage].reused,
-            "actual_prompt_tokens": actual[stage].prompt_tokens,
-            "actual_completion_tokens": actual[stage].completion_tokens,
-            "actual_usd": actual[stage].cost_usd,
+            **planned.get(stage, {"stage": stage, "model": ", ".join(actual[stage].models)}),
+            "actual_calls": actual[stage].calls.made + actual[stage].calls.reused,
+            "actual_prompt_tokens": actual[stage].calls.prompt_tokens,
+            "actual_completion_tokens": actual[stage].calls.completion_tokens,
+            "actual_usd": actual[stage].calls.cost_usd,
         }
-        for stage, plan in planned.items()
+        for stage in [*planned, *unplanned]
     ]
 
 
@@ -222,6 +259,7 @@ def _numbers(
     audit: dict[str, Any],
     alignment: dict[str, Any] | None,
     base_rewards: list[dict[str, Any]],
+    checks: list[dict[str, Any]],
 ) -> pa.Table:
     rows = [_number(f"{row['method']}@{row['n_answers']}", "auc", row) for row in auc]
     rows += [_number(f"{row['method']}@{row['n_answers']}", "win_rate", row) for row in wins]
@@ -241,6 +279,21 @@ def _numbers(
             for name, value in found.items()
             if isinstance(value, int | float)
         ]
+    for row in checks:
+        name = f"{row['check_kind']} {row['slice_id']}"
+        rows += [
+            {
+                "figure": "judge_checks",
+                "key": f"{name}: {share}",
+                "value": row[f"{share}_share"],
+                "low": row[low],
+                "high": row[high],
+            }
+            for share, low, high in (
+                ("agreement", "agreement_low", "agreement_high"),
+                ("first", "first_share_low", "first_share_high"),
+            )
+        ]
     rows.sort(key=lambda row: (row["figure"], row["key"]))
     return pa.Table.from_pylist(rows, TABLES["report"].schema)
 
@@ -259,8 +312,9 @@ STAGE = Stage(
     name="report",
     reads=(
         "prompts", "personas", "responses", "pairs", "design", "judgments", "preferences",
-        "judge_audit", "splits", "embeddings", "rank_curve", "models", "base_rewards",
-        "user_weights", "alignment", "base_reward_facts", "base_reward_examples",
+        "judge_audit", "check_judgments", "judge_checks", "splits", "embeddings", "rank_curve",
+        "models", "base_rewards", "user_weights", "alignment", "base_reward_facts",
+        "base_reward_examples",
         "base_reward_labels", "trait_correlations", "adapted_weights", "questions", "auc",
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
         "win_rates",
@@ -270,3 +324,4 @@ STAGE = Stage(
     module=__name__,
     build=build,
 )  # fmt: skip
+PRISM_STAGE = replace(STAGE, reads=("prompt_ratings", "prompt_funnel", *STAGE.reads))

@@ -162,3 +162,12 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(
     assert stopped.value.code == 2
     assert len(told) == 1
     assert not list(tmp_path.glob("*/*/version=*"))
+
+
+def test_every_stage_that_makes_calls_can_make_them_in_batches() -> None:
+    from flows.shards import SHARDS
+    from tasks.batches import STAGES as in_batches
+
+    assert {stage.name for stage in in_batches} == set(SHARDS)
+    for stage in (*STAGES, *PRISM_STAGES):
+        assert not isinstance(stage, CallStage) or stage in in_batches

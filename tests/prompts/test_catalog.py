@@ -18,6 +18,7 @@ EXPECTED_SLOTS = {
     "critique_prism": ("persona", "prompt", "draft"),
     "judge_attributes": ("persona", "prompt", "response_1", "response_2"),
     "judge_prism": ("persona", "prompt", "response_1", "response_2"),
+    "judge_prism_certain": ("persona", "prompt", "response_1", "response_2"),
     "label_base_reward": ("high", "low"),
     "rate_controversy": ("prompt",),
     "respond_attributes": ("style", "prompt"),
@@ -88,7 +89,7 @@ def test_no_template_names_a_trait_of_its_own(name: str) -> None:
 
 def test_judges_and_raters_alone_have_a_menu() -> None:
     menus = {name: load_template(name).menu for name in template_names()}
-    for judge in ("judge_attributes", "judge_prism"):
+    for judge in ("judge_attributes", "judge_prism", "judge_prism_certain"):
         assert menus.pop(judge) == VerdictMenu("VERDICT", ("1", "2"))
     assert menus.pop("rate_controversy") == VerdictMenu("RATING", ("1", "2", "3", "4", "5"))
     assert set(menus.values()) == {None}

@@ -8,12 +8,14 @@ from tasks import planning
 from tasks._stages import (
     adapt,
     assemble,
+    check,
     design,
     encode,
     evaluate,
     fit,
     ingest,
     judge,
+    judge_checks,
     own,
     own_accuracy,
     own_adapt,
@@ -43,6 +45,7 @@ STAGES: list[Stage | CallStage] = [
     prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
     own_split.STAGE, own_form.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE,
     own_report.STAGE,
+    check.STAGE, judge_checks.STAGE,
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks._llm.simulator.judge import JUDGE_MODEL, judge_truth
+from tasks._llm.simulator.judge import JUDGE_MODELS, judge_truth
 from tasks._llm.simulator.responder import respond
 from tasks._llm.simulator.settings import SimulatorSettings
 from tasks._llm.types import CallReply, CallRequest
@@ -52,8 +52,11 @@ def simulated() -> Callable[..., Complete]:
             replies = []
             for call in requests:
                 messages = list(call.messages)
-                if call.model == JUDGE_MODEL:
-                    replies.append(reply_to(call, judge_truth(messages, told).reply))
+                if call.model in JUDGE_MODELS:
+                    truth = judge_truth(
+                        messages, told, model=call.model, request_seed=call.sampling.get("seed")
+                    )
+                    replies.append(reply_to(call, truth.reply))
                 else:
                     replies.append(reply_to(call, respond(messages, told)))
             return replies

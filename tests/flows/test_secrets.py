@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from warehouse.ledger import open_ledger
 
 KEY = "sk-planted-4e1f0c9b7a6d5e3f2a1b0c9d"
 PASSWORD = "planted-password-77aa55cc33ee11"
+MARKUP = "<script>alert(1)</script>"
 
 
 def everything_left(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -67,7 +69,13 @@ def echo_server(status: int) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    with served(Echo) as url:
+        yield url
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -92,6 +100,48 @@ def server_home(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -
 def postgres_url() -> Iterator[str]:
     with postgres_server() as url:
         yield url
+
+
+@contextmanager
+def hostile_server() -> Iterator[str]:
+    """Verdicts and texts wrapped in markup, control characters and bytes that are no UTF-8."""
+
+    class Hostile(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers.get("content-length", 0)))
+            verdict = 1 + hashlib.sha256(asked).digest()[0] % 2
+            text = f"{MARKUP} \x1b[31m\x07\x00 \u202e VERDICT: {verdict}"
+            message = {"role": "assistant", "content": text}
+            choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+            usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+            body = json.dumps({"choices": choices, "usage": usage, "note": "~"}).encode()
+            body = body.replace(b"~", b"\xff\xfe\xed\xa0\x80")
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with served(Hostile) as url:
+        yield url
+
+
+@pytest.mark.slow
+def test_hostile_replies_reach_neither_terminal_nor_page_unescaped(
+    pref: Pref, tmp_path: Path
+) -> None:
+    with hostile_server() as url:
+        done = pref.attributes(tmp_path / "data", "--set", f"llm.base_url={url}")
+    assert done.code == 0, done.err
+    pages = list((tmp_path / "data").rglob("report.html"))
+    assert pages
+    shown = [done.out, done.err, *(page.read_text("utf-8") for page in pages)]
+    for text in shown:
+        assert MARKUP not in text
+        assert not set("\x00\x07\x1b\u202e") & set(text)
 
 
 @pytest.mark.slow

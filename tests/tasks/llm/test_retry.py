@@ -4,8 +4,11 @@ from email.utils import format_datetime
 
 import pytest
 
+from tasks._llm.errors import EndpointUnreachable
+from tasks._llm.orders import Order
+from tasks._llm.patience import Patience
 from tasks._llm.retry import RULES, Fault, FaultKind, backoff_s, stated_pause_s
-from tasks._llm.types import EngineSettings
+from tasks._llm.types import Endpoint, EngineSettings
 from tests.tasks.llm.fake_server import ask
 
 
@@ -78,3 +81,20 @@ def test_jitter_spreads_calls_and_repeats_between_runs() -> None:
     pauses = [backoff_s(ask(str(i)).key, 1, fault, settings) for i in range(50)]
     assert pauses == [backoff_s(ask(str(i)).key, 1, fault, settings) for i in range(50)]
     assert len({round(pause_s, 3) for pause_s in pauses}) > 40
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNREACHABLE, FaultKind.NAME_UNKNOWN])
+def test_an_endpoint_that_was_there_is_waited_for_and_a_new_one_is_not(kind: FaultKind) -> None:
+    fault = Fault(kind, "gone")
+    endpoint = Endpoint("e", "http://127.0.0.1:9/v1")
+    known = Patience(EngineSettings(unreachable_patience_s=60.0), endpoint)
+    for begin_s in (1000.0, 5000.0):
+        known.heard()
+        for now_s in (begin_s, begin_s + 30.0, begin_s + 59.0):
+            assert known.pause_s(Order(ask("x"), sends=1), fault, now_s) > 0
+    with pytest.raises(EndpointUnreachable, match=kind):
+        known.pause_s(Order(ask("x"), sends=1), fault, 5061.0)
+    unknown = Patience(EngineSettings(unreachable_patience_s=60.0), endpoint)
+    unknown.pause_s(Order(ask("x"), sends=1), fault, 1000.0)
+    with pytest.raises(EndpointUnreachable):
+        unknown.pause_s(Order(ask("x"), sends=2), fault, 1004.0)

@@ -117,7 +117,7 @@ def facts(matrix: Matrix, arguments: argparse.Namespace) -> dict[str, object]:
             "pairs": len(matrix.pairs),
             "labels": int(np.sum(~np.isnan(matrix.labels))),
             "embedding_width": int(matrix.corpus.first.shape[1]),
-            **matrix.versions,
+            "versions": matrix.versions,
         },
         "arguments": given,
         "python": platform.python_version(),

@@ -151,13 +151,16 @@ class EncoderConfig(_Strict):
 
 @dataclass(frozen=True)
 class FlowFitConfig(FitConfig):
-    """`FitConfig`, and which earlier model's basis the base rewards keep.
+    """`FitConfig`, what a label weighs, and which earlier model's basis the base rewards keep.
 
     Attributes:
         align_to: A version of ``models``, or "previous"; None: a basis of its own.
+        weights: "verdicts": a label weighs as many as its verdicts, one in each order being 1;
+            "equal": all weigh alike.
     """
 
     align_to: str | None = None
+    weights: Literal["verdicts", "equal"] = "verdicts"
 
 
 @dataclass(frozen=True)

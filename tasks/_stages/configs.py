@@ -229,7 +229,7 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "encode": encoder,
         "encode_pool": encoder,
         "tune": describe_tuning(encoder, config.fit, config.backbone, config.seed),
-        "rank": {"d": config.fit.d, "ties": config.fit.ties, **seed},
+        "rank": {"d": config.fit.d, "ties": config.fit.ties, "weights": config.fit.weights, **seed},
         "fit": {**as_json(config)["fit"], "encoder_id": encoder["encoder_id"], **seed},
         "interpret": {"n_examples": config.interpret.n_examples},
         "label": {
@@ -239,7 +239,12 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
             "template": config.interpret.template,
             **_hash("template", config.interpret.template),
         },
-        "adapt": {**as_json(config.adapt), "answers": answers, **seed},
+        "adapt": {
+            **as_json(config.adapt),
+            "answers": answers,
+            "weights": config.fit.weights,
+            **seed,
+        },
         "auc": {**as_json(config.evaluate), **seed},
         "pool": {
             **_responder(config, sampling),

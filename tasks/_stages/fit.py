@@ -32,7 +32,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     from pref_model.fit import fit_reward_model
     from pref_model.model import FitConfig, RunConfig
 
-    config = dict(inputs.config)
+    config = {name: value for name, value in inputs.config.items() if name != "weights"}
     run = RunConfig(device="cpu", seed=config.pop("seed"))
     encoder_id = encoder_of(inputs, config.pop("encoder_id"))
     settings = FitConfig(**{**config, "head_l2": tuple(config["head_l2"])})

@@ -37,11 +37,13 @@ def describe_tuning(
     encoder: dict[str, Any], fit: FlowFitConfig, backbone: FlowBackboneConfig, seed: int
 ) -> dict[str, Any]:
     """What of the configuration enters the version; how fast it is done does not."""
-    kept = {name: value for name, value in asdict(fit).items() if name != "align_to"}
+    own = ("align_to", "weights")
+    kept = {name: value for name, value in asdict(fit).items() if name not in own}
     return {
         "encoder": encoder,
         "fit": {**kept, "head_l2": list(fit.head_l2)},
         "backbone": asdict(backbone),
+        "weights": fit.weights,
         "seed": seed,
     }
 

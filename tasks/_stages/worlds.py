@@ -23,6 +23,7 @@ class World(NamedTuple):
         pairs: M ids; seen pairs first, each group sorted.
         prompt_of_pair: (M,) int64, equal numbers share a prompt.
         labels: (U, M) P(A preferred), nan where unknown.
+        weights: (U, M) weight of each label, 1 where it rests on one verdict in each order.
         differences: (M, D) float64, embedding of A minus embedding of B.
         n_seen_users: Users to train on.
         n_seen_pairs: Pairs to train on.
@@ -32,6 +33,7 @@ class World(NamedTuple):
     pairs: list[str]
     prompt_of_pair: NDArray[np.int64]
     labels: NDArray[np.float64]
+    weights: NDArray[np.float64]
     differences: NDArray[np.float64]
     n_seen_users: int
     n_seen_pairs: int
@@ -52,18 +54,25 @@ class World(NamedTuple):
         user_is_seen = np.arange(len(self.personas)) < self.n_seen_users
         pair_is_seen = np.arange(len(self.pairs)) < self.n_seen_pairs
         kept = np.outer(user_is_seen == keep_seen_user, pair_is_seen == keep_seen_pair)
-        return preferences_from_matrix(np.where(kept, self.labels, np.nan))
+        cells = preferences_from_matrix(np.where(kept, self.labels, np.nan))
+        return cells._replace(weight=self.weights[cells.user, cells.pair])
 
 
 def load_world(inputs: Inputs) -> World:
     """Reads ``preferences``, ``splits``, ``pairs`` and ``embeddings`` of a plan.
 
-    A stage that reads no embeddings gets differences of width 0.
+    A stage that reads no embeddings gets differences of width 0. With ``weights = "verdicts"`` in
+    its configuration a label weighs as many as its verdicts, two being one; else all weigh 1.
     """
     personas, n_seen_users = seen_first(inputs, "persona")
     pairs, n_seen_pairs = seen_first(inputs, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
+    preferences = inputs.read("preferences")
+    weights = np.ones((len(personas), len(pairs)))
+    if inputs.config.get("weights") == "verdicts":
+        counts = label_matrix(preferences, personas, pairs, MIN_VALID_ORDERS, "n_valid")
+        weights = np.nan_to_num(counts) / MIN_VALID_ORDERS
     differences = np.zeros((len(pairs), 0))
     if "embeddings" in inputs.plan.parents:
         embedded = inputs.read("embeddings")
@@ -76,7 +85,8 @@ def load_world(inputs: Inputs) -> World:
         personas=personas,
         pairs=pairs,
         prompt_of_pair=np.array([prompts[rows[one]["prompt_id"]] for one in pairs], np.int64),
-        labels=label_matrix(inputs.read("preferences"), personas, pairs, MIN_VALID_ORDERS),
+        labels=label_matrix(preferences, personas, pairs, MIN_VALID_ORDERS),
+        weights=weights,
         differences=differences,
         n_seen_users=n_seen_users,
         n_seen_pairs=n_seen_pairs,

@@ -87,7 +87,7 @@ def accuracy_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
     axes.set_xlabel("answers known of the user")
     axes.set_ylabel("pairs ranked as the user did (%)")
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(OWN_LOOK))
     return _draw(figure, "Pair accuracy by number of answers for each method")
 
 

@@ -24,6 +24,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
     by_method: dict[str, dict[int, dict[str, Any]]] = {}
     for row in accuracy:
         by_method.setdefault(row["method"], {})[row["n_answers"]] = row
+    # The headline compares methods on the same pairs, and on those of at least half of the users.
+    everybody = max(row["n_users"] for row in accuracy)
+    at = max(row["n_answers"] for row in accuracy if 2 * row["n_users"] >= everybody)
     html = (
         page_environment()
         .from_string(page_source("own_page.html"))
@@ -32,6 +35,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             names={method: name for method, (name, _, _) in OWN_LOOK.items()},
             accuracy=by_method,
             answers=sorted({row["n_answers"] for row in accuracy}),
+            at=at,
             facts=facts,
             start=load_model(inputs.folder("models"), "pref").config.start,
             figure=figure.svg,

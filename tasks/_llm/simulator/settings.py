@@ -28,6 +28,7 @@ from tasks._llm.simulator.options import (
 _ANSWER_SOURCES = (
     "draws.py",
     "judge.py",
+    "labeling.py",
     "lexicon.toml",
     "messages.py",
     "phrases.py",

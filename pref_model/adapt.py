@@ -9,6 +9,7 @@ import numpy as np
 
 from pref_model.errors import BadArray, BadSetting
 from pref_model.newton import Answered, maximize
+from pref_model.threads import one_blas_thread
 from pref_model.types import Floats, Preferences
 
 # Numbers per block of features: keeps what a Newton step touches within the processor's cache.
@@ -114,6 +115,7 @@ def training_prior(
     return UserPrior.from_users(own.mean, own.covariance)
 
 
+@one_blas_thread()
 def adapt_users(
     features: Floats,
     labels: Floats,

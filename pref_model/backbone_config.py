@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 
 from pref_model.errors import BadSetting
 from pref_model.model import RunConfig
-from pref_model.train_batches import Grouping
+
+Grouping = Literal["pair", "label"]
 
 
 @dataclass(frozen=True)

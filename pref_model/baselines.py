@@ -12,6 +12,7 @@ from pref_model.adapt import UserPrior, adapt_users
 from pref_model.errors import BadArray
 from pref_model.likelihood import log_likelihood
 from pref_model.model import FitConfig, RewardModel, RunConfig
+from pref_model.threads import one_blas_thread
 from pref_model.types import Floats, Ints, Preferences
 
 MOST_RIDGE_USERS = 128
@@ -35,6 +36,7 @@ class UserHeads(NamedTuple):
         return result
 
 
+@one_blas_thread()
 def fit_classic(
     pair_differences: Floats,
     preferences: Preferences,
@@ -87,6 +89,7 @@ def fit_classic(
     )
 
 
+@one_blas_thread()
 def fit_user_heads(
     differences: Floats, labels: Floats, feature_scale: Floats, ridge: float
 ) -> UserHeads:
@@ -102,8 +105,13 @@ def fit_user_heads(
         feature_scale: (D,) > 0, the scale of the reward model it stands beside.
         ridge: > 0, in units of the scaled features (mean squared length 1).
     """
-    spans = _spans(differences, feature_scale)
-    return _heads_in(spans, labels, feature_scale, ridge)
+    scale = np.asarray(feature_scale, dtype=np.float64)
+    heads = np.empty((len(differences), differences.shape[2]))
+    for begin in range(0, len(differences), MOST_RIDGE_USERS):
+        block = slice(begin, begin + MOST_RIDGE_USERS)
+        spans = _spans(differences[block], scale)
+        heads[block] = _heads_in(spans, labels[block], scale, ridge).heads
+    return UserHeads(heads, scale)
 
 
 class _Spans(NamedTuple):
@@ -133,6 +141,7 @@ def _answered_first(rng: np.random.Generator, pairs: Ints, answers: Floats) -> I
     return shuffled[np.argsort(np.isnan(answers[shuffled]), kind="stable")]
 
 
+@one_blas_thread()
 def choose_user_ridge(
     pair_differences: Floats,
     answers: Floats,

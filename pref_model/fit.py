@@ -10,6 +10,7 @@ from pref_model.distill import distill
 from pref_model.errors import BadArray, BadSetting
 from pref_model.model import FitConfig, FitPoint, RewardModel, RunConfig
 from pref_model.svd import svd_start
+from pref_model.threads import one_blas_thread
 from pref_model.train_head import (
     Factorization,
     HeadCheckpoint,
@@ -21,6 +22,7 @@ from pref_model.train_state import Checkpoints, State, cpu_threads, fingerprint,
 from pref_model.types import Floats, Preferences, finite_matrix, make_preferences
 
 
+@one_blas_thread()
 def fit_reward_model(
     pair_differences: Floats,
     preferences: Preferences,

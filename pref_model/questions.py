@@ -13,6 +13,7 @@ from pref_model.adapt import Posterior, UserPrior, adapt_users
 from pref_model.errors import BadArray, BadSetting
 from pref_model.information import mutual_information
 from pref_model.likelihood import curvature
+from pref_model.threads import one_blas_thread
 from pref_model.types import Bools, Floats, Ints
 
 Rule = Literal["random", "variance", "authors", "d_optimal", "bald", "v_optimal"]
@@ -41,6 +42,7 @@ class Questionnaire(NamedTuple):
     covariances: Floats
 
 
+@one_blas_thread()
 def question_scores(
     rule: Rule,
     features: Floats,
@@ -119,6 +121,7 @@ def least_known_direction(covariance: Floats) -> tuple[Floats, Floats]:
     return top * np.where(largest < 0.0, -1.0, 1.0), values[..., -1]
 
 
+@one_blas_thread()
 def run_questionnaire(
     pair_features: Floats,
     prompt_of_pair: Ints,

@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from pref_model.errors import BadSetting
 from pref_model.likelihood import log_likelihood
 from pref_model.svd import svd_start
+from pref_model.threads import one_blas_thread
 from pref_model.types import Bools, Floats, Ints, Preferences
 
 
@@ -35,6 +36,7 @@ class RankCurve(NamedTuple):
     chosen: int
 
 
+@one_blas_thread()
 def rank_curve(
     preferences: Preferences,
     n_users: int,

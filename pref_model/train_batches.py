@@ -5,14 +5,13 @@ and a run on several processes see what one uninterrupted process would have see
 """
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from pref_model.backbone_config import Grouping
 from pref_model.types import Ints, Preferences
-
-Grouping = Literal["pair", "label"]
 
 
 class LabelBatch(NamedTuple):

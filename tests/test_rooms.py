@@ -129,6 +129,15 @@ for name in {names!r}: importlib.import_module(name)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_flows_load_torch_only_where_a_stage_computes_with_it() -> None:
+    program = "import sys, flows.attributes, flows.prism, flows.own; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "False"
+
+
 def test_help_needs_none_of_the_heavy_libraries() -> None:
     program = """
 import sys

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks._convert import vector_column
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.worlds import World, load_world
 from tasks.errors import InputRejected
@@ -107,16 +108,21 @@ def _per_user(
 def _weight_rows(
     world: World, weights: dict[str, dict[int, NDArray[np.float64]]], counts: list[int]
 ) -> pa.Table:
-    rows = [
-        {"persona_id": persona, "method": method, "n_answers": count, "weights": list(vector)}
+    users = len(world.new_users)
+    parts = [
+        pa.table(
+            {
+                "persona_id": world.new_users,
+                "method": [method] * users,
+                "n_answers": pa.array([count] * users, pa.int64()),
+                "weights": vector_column(weights[method][count], pa.float64()),
+            }
+        )
         for method in METHODS
         for count in counts
-        for persona, vector in zip(world.new_users, weights[method][count], strict=True)
     ]
-    rows.sort(
-        key=lambda row: (str(row["persona_id"]), str(row["method"]), int(str(row["n_answers"])))
-    )
-    return pa.Table.from_pylist(rows, TABLES["adapted_weights"].schema)
+    order = [(name, "ascending") for name in ("persona_id", "method", "n_answers")]
+    return pa.concat_tables(parts).sort_by(order).cast(TABLES["adapted_weights"].schema)
 
 
 def _question_rows(world: World, rule: str, asked: Any) -> pa.Table:

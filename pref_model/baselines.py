@@ -16,6 +16,8 @@ from pref_model.threads import one_blas_thread
 from pref_model.types import Floats, Ints, Preferences
 
 MOST_RIDGE_USERS = 128
+# Users at once; some copies of their rows (K, D) are held.
+_BLOCK_USERS = 32
 DEFAULT_RIDGES: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
@@ -107,8 +109,8 @@ def fit_user_heads(
     """
     scale = np.asarray(feature_scale, dtype=np.float64)
     heads = np.empty((len(differences), differences.shape[2]))
-    for begin in range(0, len(differences), MOST_RIDGE_USERS):
-        block = slice(begin, begin + MOST_RIDGE_USERS)
+    for begin in range(0, len(differences), _BLOCK_USERS):
+        block = slice(begin, begin + _BLOCK_USERS)
         spans = _spans(differences[block], scale)
         heads[block] = _heads_in(spans, labels[block], scale, ridge).heads
     return UserHeads(heads, scale)
@@ -189,12 +191,12 @@ def choose_user_ridge(
     is_held = ~np.isnan(held)
     if not is_held.any():
         raise BadArray("choose_user_ridge: found no observed validation answer, expected some")
-    best, best_value = ridges[0], -np.inf
-    spans = _spans(pair_differences[chosen], feature_scale)
-    for ridge in ridges:
-        model = _heads_in(spans, given, feature_scale, ridge)
-        margin = model.scores(pair_differences[validation_pairs])
-        value = float(np.mean(log_likelihood(margin[is_held], held[is_held])))
-        if value > best_value:
-            best, best_value = ridge, value
-    return best
+    log_likelihoods = np.zeros(len(ridges))
+    for begin in range(0, len(answers), _BLOCK_USERS):
+        block = slice(begin, begin + _BLOCK_USERS)
+        spans = _spans(pair_differences[chosen[block]], feature_scale)
+        for row, ridge in enumerate(ridges):
+            model = _heads_in(spans, given[block], feature_scale, ridge)
+            margin = model.scores(pair_differences[validation_pairs])[is_held[block]]
+            log_likelihoods[row] += log_likelihood(margin, held[block][is_held[block]]).sum()
+    return ridges[int(log_likelihoods.argmax())]

@@ -10,7 +10,7 @@ from flows.shards import run_shards
 from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
 from tasks.config import AttributesConfig, Until
-from tasks.evaluate import AUC, REPORT, WIN, WIN_RATES
+from tasks.evaluate import AUC, CHECK_WIN, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
 from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import CHECK, DESIGN, JUDGE, JUDGE_CHECKS
@@ -71,6 +71,7 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.step(ENCODE_POOL)
         chain.step(SELECT)
         chain.calls(WIN)
+        chain.calls(CHECK_WIN)
         chain.step(WIN_RATES)
         chain.step(REPORT)
     return summarize(config, chain)

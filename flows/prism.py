@@ -10,7 +10,7 @@ from flows.shards import run_shards
 from tasks.assemble import ASSEMBLE, SPLIT
 from tasks.chain import Chain
 from tasks.config import PrismConfig, Until
-from tasks.evaluate import AUC, WIN, WIN_RATES
+from tasks.evaluate import AUC, CHECK_WIN, WIN, WIN_RATES
 from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE, JUDGE_CHECKS
 from tasks.personalize import POOL, SELECT
@@ -72,6 +72,7 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         chain.step(ENCODE_POOL)
         chain.step(SELECT)
         chain.calls(WIN)
+        chain.calls(CHECK_WIN)
         chain.step(WIN_RATES)
         chain.step(REPORT)
     return summarize(config, chain)

@@ -9,7 +9,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.batches import buy_batches
-from tasks.evaluate import win_shard
+from tasks.evaluate import check_win_shard, win_shard
 from tasks.interpret import label_shard
 from tasks.judge import check_shard, judge_shard
 from tasks.personalize import pool_shard
@@ -26,6 +26,7 @@ SHARDS = {
     "check": check_shard,
     "pool": pool_shard,
     "win": win_shard,
+    "check_win": check_win_shard,
 }
 
 # Enough shards at once to keep the engine's calls in flight while finished ones are written.

@@ -49,8 +49,17 @@ SHOWN = {
         "n_users", "n_pairs",
     ),
     "win_rates": (
-        "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
-        "n_comparisons", "n_unparsed",
+        "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high",
+        "controlled_rate_mean", "n_users", "n_comparisons", "n_ties", "n_unparsed",
+        "n_users_needed",
+    ),
+    "win_differences": (
+        "method", "other_method", "n_answers", "difference_mean", "difference_low",
+        "difference_high", "n_users", "n_comparisons",
+    ),
+    "win_checks": (
+        "check_kind", "judge_model", "n_judgments", "n_unparsed", "win_rate_mean", "win_rate_low",
+        "win_rate_high", "agreement_share", "kappa", "difference_mean",
     ),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks._runs import buy_ahead
 from tasks._stages import (
     check,
+    check_win,
     interpret,
     judge,
     personalize,
@@ -31,6 +32,7 @@ STAGES = (
     interpret.LABEL_STAGE,
     personalize.POOL_STAGE,
     win.STAGE,
+    check_win.STAGE,
 )
 
 

@@ -128,6 +128,9 @@ class AuditConfig(_Strict):
 
     second_judge_model: str | None = Field(None, description="Unset: nobody judges again")
     sample: int = Field(400, ge=0, description="Cells judged again, from all gaps of length")
+    win_sample: int = Field(
+        200, ge=0, description="Comparisons of the win rate that the second judge judges again"
+    )
     human_sample: int = Field(
         0, ge=0, description="Choices that PRISM's participants made, put to the judge"
     )
@@ -210,6 +213,9 @@ class WinConfig(_Strict):
     n_answers: int = Field(10, ge=1, description="Answers known of a user when choosing")
     pool_size: int = Field(16, ge=2, description="Revisions of each base response")
     n_prompts: int | None = Field(None, ge=1, description="Held-out prompts; unset: all")
+    n_identical: int = Field(
+        100, ge=0, description="Base responses judged against themselves, as a control"
+    )
     base_template: str = "respond_base"
     revise_template: str = "revise_attributes"
 

@@ -18,6 +18,7 @@ from tasks._stages import (
     adapt,
     assemble,
     check,
+    check_win,
     design,
     encode,
     evaluate,
@@ -80,6 +81,7 @@ _COMMON: tuple[Stage | CallStage, ...] = (
     assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, judge_checks.STAGE, rank.STAGE,
     fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, interpret.STAGE, interpret.LABEL_STAGE,
     personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
+    check_win.STAGE,
 )  # fmt: skip
 STAGES: tuple[Stage | CallStage, ...] = (
     ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, check.STAGE, *_COMMON,

@@ -16,14 +16,22 @@ AUDITED = (
 )  # fmt: skip
 
 
+WIN_DETAILS = (
+    "n_users", "n_comparisons", "n_ties", "n_unparsed", "n_users_needed", "length_effect_logit",
+    "length_gap_mean", "win_rate_bound",
+)  # fmt: skip
+
+
 def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     """What ``--json`` prints, less the time, which only the caller knows.
 
     Returns:
         ``calls_made``, ``calls_reused``, ``cost_usd`` (money spent in this run), ``datasets``
         {name: version}, ``auc`` {method: {answers: {mean, low, high}}}, ``win_rate``
-        {method: {mean, low, high}}, ``judge_audit``, ``base_rewards`` (facts and
-        labels), ``alignment`` (None without one), ``report`` (a path), ``is_simulated``.
+        {method: {mean, low, high}}, ``win_rate_answers``, ``win_rate_details`` {method: {counts,
+        at_equal_length: {mean, low, high}, ...}}, ``win_rate_differences``, ``win_checks``,
+        ``judge_audit``, ``base_rewards`` (facts and labels), ``alignment`` (None without one),
+        ``report`` (a path), ``is_simulated``.
     """
     warehouse = warehouse_at(config.warehouse)
 
@@ -46,6 +54,18 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
         "auc": auc,
         "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
         "win_rate_answers": config.win.n_answers,
+        "win_rate_details": {row["method"]: _win_details(row) for row in rows("win_rates")},
+        "win_rate_differences": [
+            {
+                "method": row["method"],
+                "other_method": row["other_method"],
+                **_interval(row, "difference"),
+                "n_users": row["n_users"],
+                "n_comparisons": row["n_comparisons"],
+            }
+            for row in rows("win_differences")
+        ],
+        "win_checks": {row.pop("check_kind"): row for row in rows("win_checks")},
         "judge_audit": audit,
         "base_rewards": [
             {**facts, "label": labels[facts["base_reward"]]} for facts in rows("base_reward_facts")
@@ -54,6 +74,11 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
         "is_simulated": is_simulated,
         "report": str(warehouse.file_path("report", chain.datasets["report"], "report.html")),
     }
+
+
+def _win_details(row: dict[str, Any]) -> dict[str, Any]:
+    equal = {"at_equal_length": _interval(row, "controlled_rate")}
+    return {name: row[name] for name in WIN_DETAILS} | equal
 
 
 def _interval(row: dict[str, Any], name: str) -> dict[str, float | None]:

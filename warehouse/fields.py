@@ -371,6 +371,50 @@ _DECLARED = (
     _fraction("win_rate_low", "share of comparisons", "Lower end of win_rate_mean's interval."),
     _fraction("win_rate_high", "share of comparisons", "Upper end of win_rate_mean's interval."),
     _count("n_comparisons", "comparisons", "Comparisons of a personalized and a base response."),
+    _count("n_ties", "comparisons", "Comparisons whose two orders disagree, half a win each."),
+    _count(
+        "n_users_needed",
+        "users",
+        "Users that an interval of 5 points to either side would take; null where nobody differs.",
+    ),
+    _fraction(
+        "controlled_rate_mean",
+        "share of comparisons",
+        "Win rate predicted for responses as long as the base; null where length stays the same.",
+    ),
+    _fraction(
+        "controlled_rate_low",
+        "share of comparisons",
+        "Lower end of controlled_rate_mean's interval.",
+    ),
+    _fraction(
+        "controlled_rate_high",
+        "share of comparisons",
+        "Upper end of controlled_rate_mean's interval.",
+    ),
+    _number(
+        "length_effect_logit",
+        "logit",
+        "What tanh of the standardized length gap adds to a win's logit; null if not fitted.",
+    ),
+    _number(
+        "length_gap_mean",
+        "characters",
+        "How much longer the personalized response is than the base; mean over users.",
+    ),
+    _fraction(
+        "win_rate_bound",
+        "share of comparisons",
+        "N / (N + 1): most that the best of N samples like the base can win; null elsewhere.",
+    ),
+    _text("other_method", "The method that is compared with.", METHODS),
+    _number(
+        "difference_mean",
+        "share of comparisons",
+        "Win rate less the other one's, on the same comparisons; null if there is none.",
+    ),
+    _number("difference_low", "share of comparisons", "Lower end of difference_mean's interval."),
+    _number("difference_high", "share of comparisons", "Upper end of difference_mean's interval."),
     # report
     _text("figure", "Table or figure of the report that prints the number."),
     _text("key", "Which number of that figure."),

@@ -1,66 +1,20 @@
 """Every dataset as a list of fields with a grain and a key. It holds no rows and opens no file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-
-import pyarrow as pa
-
-from warehouse.canonical import sha256_json
 from warehouse.errors import DatasetMissing
-from warehouse.fields import FIELDS
+from warehouse.table import (
+    ANY_RESPONSE,
+    OPENING,
+    OPENING_RESPONSE,
+    PAIR,
+    PAIR_RESPONSE,
+    PERSONA,
+    POOL_RESPONSE,
+    PROMPT,
+    Table,
+)
+from warehouse.win_tables import WIN_TABLES
 
-
-@dataclass(frozen=True)
-class Table:
-    """One kind of dataset.
-
-    Attributes:
-        name: Dataset name.
-        grain: What one row is, in one sentence.
-        absent: What an absent row means, in one sentence.
-        key: Columns that together name a row.
-        columns: All columns in stored order.
-        nullable: Columns that may be null.
-        foreign: Column -> the "table.column"s of which at least one holds each value.
-        one_null: Column pairs of which, in every row, exactly one is null.
-    """
-
-    name: str
-    grain: str
-    absent: str
-    key: tuple[str, ...]
-    columns: tuple[str, ...]
-    nullable: frozenset[str] = frozenset()
-    foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    one_null: tuple[tuple[str, str], ...] = ()
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """Arrow schema: types, null flags, and description and unit as field metadata."""
-        return pa.schema(
-            [_arrow_field(name, is_nullable=name in self.nullable) for name in self.columns]
-        )
-
-    @cached_property
-    def schema_id(self) -> str:
-        """12 hex digits that change when a column's name, type, unit, null flag or the key does.
-
-        Descriptions are left out: a better sentence does not make old data different.
-        """
-        columns = [
-            [name, str(FIELDS[name].type), FIELDS[name].unit, name in self.nullable]
-            for name in self.columns
-        ]
-        return sha256_json({"columns": columns, "key": list(self.key)})[:12]
-
-
-def _arrow_field(name: str, *, is_nullable: bool) -> pa.Field:
-    declared = FIELDS[name]
-    metadata = {"description": declared.description}
-    if declared.unit is not None:
-        metadata["unit"] = declared.unit
-    return pa.field(name, declared.type, nullable=is_nullable, metadata=metadata)
+__all__ = ["TABLES", "Table", "table_named"]
 
 
 _RESPONSE_COLUMNS = (
@@ -68,15 +22,6 @@ _RESPONSE_COLUMNS = (
     "finish_reason", "request_key", "response_model",
 )  # fmt: skip
 _RESPONSE_NULLABLE = frozenset({"style", "parent_response_id", "response_text", "finish_reason"})
-
-_OPENING = ("openings.opening_id",)
-_OPENING_RESPONSE = ("opening_responses.response_id",)
-_PROMPT = ("prompts.prompt_id",)
-_PERSONA = ("personas.persona_id",)
-_PAIR = ("pairs.pair_id",)
-_PAIR_RESPONSE = ("responses.response_id",)
-_POOL_RESPONSE = ("pool_responses.response_id",)
-_ANY_RESPONSE = _PAIR_RESPONSE + _POOL_RESPONSE
 
 _DECLARED = (
     Table(
@@ -111,7 +56,7 @@ _DECLARED = (
             "is_chosen", "is_generated",
         ),
         nullable=frozenset({"response_model", "human_score", "is_chosen"}),
-        foreign={"opening_id": _OPENING},
+        foreign={"opening_id": OPENING},
     ),
     Table(
         name="candidates",
@@ -120,7 +65,7 @@ _DECLARED = (
         key=("opening_id",),
         columns=("opening_id", "left_out_by", "merged_into_id"),
         nullable=frozenset({"left_out_by", "merged_into_id"}),
-        foreign={"opening_id": _OPENING, "merged_into_id": _OPENING},
+        foreign={"opening_id": OPENING, "merged_into_id": OPENING},
     ),
     Table(
         name="prompt_ratings",
@@ -131,7 +76,7 @@ _DECLARED = (
             "opening_id", "request_key", "rating_model", "rating", "unparsed_reason", "reply_text",
         ),
         nullable=frozenset({"rating", "unparsed_reason", "reply_text"}),
-        foreign={"opening_id": _OPENING},
+        foreign={"opening_id": OPENING},
         one_null=(("rating", "unparsed_reason"),),
     ),
     Table(
@@ -149,9 +94,9 @@ _DECLARED = (
         columns=(*_RESPONSE_COLUMNS, "toward_persona_id"),
         nullable=_RESPONSE_NULLABLE | {"request_key", "response_model", "toward_persona_id"},
         foreign={
-            "prompt_id": _PROMPT,
-            "parent_response_id": _PAIR_RESPONSE + _OPENING_RESPONSE,
-            "toward_persona_id": _PERSONA,
+            "prompt_id": PROMPT,
+            "parent_response_id": PAIR_RESPONSE + OPENING_RESPONSE,
+            "toward_persona_id": PERSONA,
         },
     ),
     Table(
@@ -161,7 +106,7 @@ _DECLARED = (
         key=("response_id",),
         columns=_RESPONSE_COLUMNS,
         nullable=_RESPONSE_NULLABLE,
-        foreign={"prompt_id": _PROMPT, "parent_response_id": _ANY_RESPONSE},
+        foreign={"prompt_id": PROMPT, "parent_response_id": ANY_RESPONSE},
     ),
     Table(
         name="pairs",
@@ -170,9 +115,9 @@ _DECLARED = (
         key=("pair_id",),
         columns=("pair_id", "prompt_id", "response_a_id", "response_b_id"),
         foreign={
-            "prompt_id": _PROMPT,
-            "response_a_id": _PAIR_RESPONSE,
-            "response_b_id": _PAIR_RESPONSE,
+            "prompt_id": PROMPT,
+            "response_a_id": PAIR_RESPONSE,
+            "response_b_id": PAIR_RESPONSE,
         },
     ),
     Table(
@@ -185,7 +130,7 @@ _DECLARED = (
             "is_swapped",
         ),
         nullable=frozenset({"answered_at"}),
-        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        foreign={"persona_id": PERSONA, "pair_id": PAIR},
     ),
     Table(
         name="design",
@@ -193,7 +138,7 @@ _DECLARED = (
         absent="The persona is not asked about the pair.",
         key=("persona_id", "pair_id"),
         columns=("persona_id", "pair_id"),
-        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        foreign={"persona_id": PERSONA, "pair_id": PAIR},
     ),
     Table(
         name="judgments",
@@ -209,7 +154,7 @@ _DECLARED = (
             "verdict", "unparsed_reason", "prefers_a_prob", "prob_origin", "a_low_prob",
             "a_high_prob", "reply_text",
         }),
-        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        foreign={"persona_id": PERSONA, "pair_id": PAIR},
         one_null=(
             ("verdict", "unparsed_reason"),
             ("prefers_a_prob", "unparsed_reason"),
@@ -223,7 +168,7 @@ _DECLARED = (
         key=("persona_id", "pair_id"),
         columns=("persona_id", "pair_id", "preference_prob", "n_valid", "n_asked", "is_tie"),
         nullable=frozenset({"preference_prob"}),
-        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        foreign={"persona_id": PERSONA, "pair_id": PAIR},
     ),
     Table(
         name="judge_audit",
@@ -255,7 +200,7 @@ _DECLARED = (
         nullable=frozenset(
             {"shown_persona_id", "verdict", "unparsed_reason", "certainty", "reply_text"}
         ),
-        foreign={"persona_id": _PERSONA, "shown_persona_id": _PERSONA},
+        foreign={"persona_id": PERSONA, "shown_persona_id": PERSONA},
         one_null=(("verdict", "unparsed_reason"),),
     ),
     Table(
@@ -294,7 +239,7 @@ _DECLARED = (
         absent="The response has no text, so there is nothing to encode.",
         key=("response_id",),
         columns=("response_id", "embedding"),
-        foreign={"response_id": _PAIR_RESPONSE},
+        foreign={"response_id": PAIR_RESPONSE},
     ),
     Table(
         name="text_features",
@@ -302,7 +247,7 @@ _DECLARED = (
         absent="The flow looks at no form.",
         key=("response_id",),
         columns=("response_id", "text_features"),
-        foreign={"response_id": _PAIR_RESPONSE},
+        foreign={"response_id": PAIR_RESPONSE},
     ),
     Table(
         name="pool_embeddings",
@@ -310,7 +255,7 @@ _DECLARED = (
         absent="The response has no text, so there is nothing to encode.",
         key=("response_id",),
         columns=("response_id", "embedding"),
-        foreign={"response_id": _POOL_RESPONSE},
+        foreign={"response_id": POOL_RESPONSE},
     ),
     Table(
         name="backbones",
@@ -350,7 +295,7 @@ _DECLARED = (
         absent="The response has no embedding.",
         key=("response_id",),
         columns=("response_id", "base_rewards"),
-        foreign={"response_id": _ANY_RESPONSE},
+        foreign={"response_id": ANY_RESPONSE},
     ),
     Table(
         name="user_weights",
@@ -358,7 +303,7 @@ _DECLARED = (
         absent="The user is new, so training never saw it.",
         key=("persona_id",),
         columns=("persona_id", "weights"),
-        foreign={"persona_id": _PERSONA},
+        foreign={"persona_id": PERSONA},
     ),
     Table(
         name="base_reward_facts",
@@ -373,7 +318,7 @@ _DECLARED = (
         absent="The response is not among the first few at that end.",
         key=("base_reward", "end", "place"),
         columns=("base_reward", "end", "place", "response_id", "deviation_logit"),
-        foreign={"response_id": _PAIR_RESPONSE},
+        foreign={"response_id": PAIR_RESPONSE},
     ),
     Table(
         name="trait_correlations",
@@ -411,7 +356,7 @@ _DECLARED = (
         absent="The user had fewer answers to give, or the method does not adapt.",
         key=("persona_id", "method", "n_answers"),
         columns=("persona_id", "method", "n_answers", "weights"),
-        foreign={"persona_id": _PERSONA},
+        foreign={"persona_id": PERSONA},
     ),
     Table(
         name="questions",
@@ -420,7 +365,7 @@ _DECLARED = (
         key=("persona_id", "step"),
         columns=("persona_id", "step", "pair_id", "rule", "rule_score", "answer_prob"),
         nullable=frozenset({"rule_score"}),
-        foreign={"persona_id": _PERSONA, "pair_id": _PAIR},
+        foreign={"persona_id": PERSONA, "pair_id": PAIR},
     ),
     Table(
         name="auc",
@@ -429,7 +374,7 @@ _DECLARED = (
         key=("persona_id", "method", "n_answers"),
         columns=("persona_id", "method", "n_answers", "auc", "n_pairs"),
         nullable=frozenset({"auc"}),
-        foreign={"persona_id": _PERSONA},
+        foreign={"persona_id": PERSONA},
     ),
     Table(
         name="auc_means",
@@ -446,7 +391,7 @@ _DECLARED = (
         key=("persona_id", "method", "n_answers"),
         columns=("persona_id", "method", "n_answers", "right_share", "auc", "n_pairs"),
         nullable=frozenset({"auc"}),
-        foreign={"persona_id": _PERSONA},
+        foreign={"persona_id": PERSONA},
     ),
     Table(
         name="accuracy_means",
@@ -462,60 +407,7 @@ _DECLARED = (
             "auc_mean",
         }),
     ),
-    Table(
-        name="selections",
-        grain="One row is the response one method picks for one user and prompt.",
-        absent="The prompt has no pool, or the user has no weights by that method.",
-        key=("persona_id", "method", "n_answers", "prompt_id"),
-        columns=(
-            "persona_id", "method", "n_answers", "prompt_id", "response_id", "base_response_id",
-        ),
-        foreign={
-            "persona_id": _PERSONA,
-            "prompt_id": _PROMPT,
-            "response_id": _POOL_RESPONSE,
-            "base_response_id": _POOL_RESPONSE,
-        },
-    ),
-    Table(
-        name="win_judgments",
-        grain="One row is one answer of a user's judge on a personalized and a base response.",
-        absent="The judge was not asked: no method picked the response, or it is the base itself.",
-        key=(
-            "persona_id", "prompt_id", "response_id", "base_response_id", "presentation_order",
-            "repeat",
-        ),
-        columns=(
-            "persona_id", "prompt_id", "response_id", "base_response_id", "presentation_order",
-            "repeat", "request_key", "judge_model", "verdict", "is_exact_form", "unparsed_reason",
-            "prefers_personalized_prob", "prob_origin", "a_low_prob", "a_high_prob", "reply_text",
-        ),
-        nullable=frozenset({
-            "verdict", "unparsed_reason", "prefers_personalized_prob", "prob_origin",
-            "a_low_prob", "a_high_prob", "reply_text",
-        }),
-        foreign={
-            "persona_id": _PERSONA,
-            "prompt_id": _PROMPT,
-            "response_id": _POOL_RESPONSE,
-            "base_response_id": _POOL_RESPONSE,
-        },
-        one_null=(
-            ("verdict", "unparsed_reason"),
-            ("prefers_personalized_prob", "unparsed_reason"),
-        ),
-    ),
-    Table(
-        name="win_rates",
-        grain="One row is the win rate of one method over the base after some answers.",
-        absent="The method picked no responses for that number of answers.",
-        key=("method", "n_answers"),
-        columns=(
-            "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
-            "n_comparisons", "n_unparsed",
-        ),
-        nullable=frozenset({"win_rate_mean", "win_rate_low", "win_rate_high"}),
-    ),
+    *WIN_TABLES,
     Table(
         name="report",
         grain="One row is one number that the report prints.",

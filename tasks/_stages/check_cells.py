@@ -85,7 +85,7 @@ def _of_design(inputs: Inputs) -> list[CheckCell]:
     if config["second_judge_model"]:
         keys = priorities(seed, "second judge", personas, pairs)[rows, columns]
         bands = _bands(inputs, pairs)[columns]
-        for at in _stratified(keys, bands, config["sample"]):
+        for at in stratified(keys, bands, config["sample"]):
             persona, pair = design["persona_id"][at], design["pair_id"][at]
             cells.append(CheckCell(SECOND_JUDGE, persona, pair, persona))
     return cells
@@ -105,7 +105,7 @@ def _bands(inputs: Inputs, pairs: list[str]) -> NDArray[np.int64]:
     return gap_of_lengths(a, b)
 
 
-def _stratified(
+def stratified(
     keys: NDArray[np.uint64], bands: NDArray[np.int64], wanted: int
 ) -> NDArray[np.int64]:
     """The cells of least key, as many from each band as there are, up to an equal share."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pref_model.model import FitConfig
 from pref_model.text_features import NAMES as TEXT_FEATURES
 from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
@@ -218,11 +220,11 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "check": {
             **judge,
             "control_share": config.design.control_share,
-            **as_json(config.audit),
+            **config.audit.model_dump(mode="json", exclude={"win_sample"}),
             **_hash("human_template", config.audit.human_template),
             **seed,
         },
-        "judge_checks": {"fit": as_json(config)["fit"], **seed},
+        "judge_checks": {"fit": _plain_fit(config), **seed},
         "judge": judge,
         "assemble": {},
         "split": {**as_json(config.split), **seed},
@@ -248,15 +250,28 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "auc": {**as_json(config.evaluate), **seed},
         "pool": {
             **_responder(config, sampling),
-            **as_json(config.win),
+            **config.win.model_dump(mode="json", exclude={"n_identical", "n_answers"}),
             **_hash("base_template", config.win.base_template),
             **_hash("revise_template", config.win.revise_template),
             **seed,
         },
         "select": {"n_answers": config.win.n_answers},
         "win": judge,
+        "check_win": {
+            **judge,
+            "n_identical": config.win.n_identical,
+            "second_judge_model": config.audit.second_judge_model,
+            "sample": config.audit.win_sample,
+            **seed,
+        },
         "win_rates": {**as_json(config.evaluate), "n_answers": config.win.n_answers, **seed},
     }
+
+
+def _plain_fit(config: FlowConfig) -> dict[str, Any]:
+    """The settings of a fit less those that only the flow's own fit has."""
+    fit: dict[str, Any] = as_json(config)["fit"]
+    return {one.name: fit[one.name] for one in fields(FitConfig)}
 
 
 def _report(
@@ -273,7 +288,7 @@ def _planned(
     prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
     return {
         name: expected(name, stages[name], config, extent, prices)._asdict()
-        for name in (writer, "judge", "label", "pool", "win")
+        for name in (writer, "judge", "label", "pool", "win", "check_win")
     }
 
 

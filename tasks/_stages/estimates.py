@@ -152,7 +152,7 @@ def expected(
 
     Args:
         stage: ``respond``, ``revise``, ``judge``, ``check``,
-            ``label``, ``pool`` or ``win``.
+            ``label``, ``pool``, ``win`` or ``check_win``.
         stage_config: The stage's part of the configuration.
         config: The flow's configuration.
         extent: How many prompts and personas there are.
@@ -174,6 +174,7 @@ def expected(
         "pool": (new_prompts * (1 + config.win.pool_size), 1, "revise_template"),
         # Three methods choose; where they agree, one comparison serves them all.
         "win": (new_users * new_prompts * 3 * n_orders, 2, "template"),
+        "check_win": (_n_win_checks(config, new_users * new_prompts), 2, "template"),
     }[stage]
     texts = load_template(stage_config[template])
     fixed = (len(texts.system_text) + len(texts.user_text)) / CHARACTERS_A_TOKEN
@@ -197,6 +198,12 @@ def _n_checks(config: FlowConfig, n_cells: int) -> int:
     audit = config.audit
     again = min(audit.sample, n_cells) if audit.second_judge_model else 0
     return round(1.75 * config.design.control_share * n_cells) + 2 * (again + audit.human_sample)
+
+
+def _n_win_checks(config: FlowConfig, n_places: int) -> int:
+    """Questions that check the judge of win rates, for so many places of user and prompt."""
+    again = min(config.audit.win_sample, 3 * n_places) if config.audit.second_judge_model else 0
+    return 2 * (min(config.win.n_identical, n_places) + again)
 
 
 def longest_reply(sampling: Mapping[str, Any]) -> int:

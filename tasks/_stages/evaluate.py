@@ -1,17 +1,15 @@
-"""The two measures: AUC of new users on new pairs, and win rate over the base response."""
+"""AUC of new users on new pairs; win rates are `tasks._stages.win_rates`' business."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks._convert import index_of, rows_of
+from tasks._convert import index_of
 from tasks._stages.adapt import METHODS
 from tasks._stages.personalize import rewards
 from tasks._stages.stage import Inputs, Output, Stage
-from tasks._stages.win import CELL
 from tasks._stages.worlds import load_world
 from warehouse.tables import TABLES
 
@@ -60,48 +58,6 @@ def build_auc(inputs: Inputs) -> dict[str, Output]:
     }
 
 
-def win_values(selections: pa.Table, judgments: pa.Table) -> pa.Table:
-    """One row a selection with its win (1), tie (½) or loss (0): the mean over valid orders.
-
-    A comparison without a valid verdict in both orders has a null value; it is counted as
-    unparsed, never as a tie.
-    """
-    by_order = judgments.group_by([*CELL, "presentation_order"]).aggregate(
-        [("prefers_personalized_prob", "mean")]
-    )
-    value = "prefers_personalized_prob_mean"
-    cells = by_order.group_by(CELL).aggregate([(value, "mean"), (value, "count")])
-    win = pc.if_else(pc.equal(cells[f"{value}_count"], 2), cells[f"{value}_mean"], None)
-    return selections.join(cells.select(CELL).append_column("win", win), CELL)
-
-
-def build_win_rates(inputs: Inputs) -> dict[str, Output]:
-    """Win rate by method: the mean over users of each user's mean over prompts."""
-    from pref_model.metrics import mean_by_user
-
-    values = win_values(inputs.read("selections"), inputs.read("win_judgments"))
-    rows = []
-    for method in METHODS:
-        mine = values.filter(pc.equal(values["method"], method))
-        personas = sorted(set(mine["persona_id"].to_pylist()))
-        win = mine["win"].to_numpy(zero_copy_only=False).astype(np.float64)
-        by_user = mean_by_user(rows_of(mine["persona_id"], personas), win, len(personas))
-        mean, low, high, n_users = _interval(inputs, by_user)
-        rows.append(
-            {
-                "method": method,
-                "n_answers": inputs.config["n_answers"],
-                "win_rate_mean": mean,
-                "win_rate_low": low,
-                "win_rate_high": high,
-                "n_users": n_users,
-                "n_comparisons": int(np.sum(~np.isnan(win))),
-                "n_unparsed": int(np.sum(np.isnan(win))),
-            }
-        )
-    return {"win_rates": Output(pa.Table.from_pylist(rows, TABLES["win_rates"].schema))}
-
-
 def _interval(
     inputs: Inputs, values: NDArray[np.float64]
 ) -> tuple[float | None, float | None, float | None, int]:
@@ -122,11 +78,4 @@ AUC_STAGE = Stage(
     writes=("auc", "auc_means"),
     module=__name__,
     build=build_auc,
-)
-WIN_RATES_STAGE = Stage(
-    name="win_rates",
-    reads=("selections", "win_judgments"),
-    writes=("win_rates",),
-    module=__name__,
-    build=build_win_rates,
 )

@@ -12,6 +12,7 @@ LOOK = {
     "classic": ("classic RLHF", "#D55E00", "s"),
     "per_user": ("model per user", "#009E73", "^"),
 }
+WIN_NAMES = {method: name for method, (name, _, _) in LOOK.items()}
 _OFFSET = {"textcoords": "offset points", "va": "bottom", "fontsize": "small", "color": "#555555"}
 
 

@@ -34,7 +34,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
         for kind in CHECKS:
             mine = [row for row in asked if row["check_kind"] == kind]
             for slice_id, part in _parts(kind, mine):
-                rows.append(_row(kind, slice_id, part, own))
+                compared = [(row["verdict"], _other(kind, row, own)) for row in part]
+                rows.append(
+                    {"check_kind": kind, "slice_id": slice_id, **check_rates(kind, compared)}
+                )
         effect = _factor_effect(inputs, asked)
         for row in rows:
             if effect is not None and row["check_kind"] == SECOND_JUDGE:
@@ -74,28 +77,25 @@ def _band(certainty: float | None) -> str:
     return next(name for name, end in CERTAINTY_BANDS if certainty < end)
 
 
-def _row(
-    kind: str, slice_id: str, rows: list[Row], own: dict[tuple[str, str, str], str | None]
-) -> Row:
-    """Rates of one check: how often the judge says what it is compared with, in the same order."""
+def check_rates(kind: str, answers: list[tuple[str | None, str | None]]) -> Row:
+    """How often a judge says what it is compared with, in the same order, and the first position.
+
+    Args:
+        kind: The check; with ``identical`` there is nothing to compare with.
+        answers: Verdict, and the one it is compared with; None where there is none.
+    """
     from pref_model.agreement import cohen_kappa, krippendorff_alpha, share
 
-    told = [row for row in rows if row["verdict"] is not None]
-    compared = [
-        (row["verdict"], other)
-        for row in told
-        if (other := _other(kind, row, own)) is not None and kind != "identical"
-    ]
+    told = [(one, other) for one, other in answers if one is not None]
+    compared = [pair for pair in told if pair[1] is not None and kind != "identical"]
     same = share(sum(one == other for one, other in compared), len(compared))
-    first = share(sum(row["verdict"] == "first" for row in told), len(told))
+    first = share(sum(one == "first" for one, _ in told), len(told))
     codes = np.array(
         [[float(one == "first"), float(other == "first")] for one, other in compared]
     ).reshape(-1, 2)
     return {
-        "check_kind": kind,
-        "slice_id": slice_id,
-        "n_judgments": len(rows),
-        "n_unparsed": len(rows) - len(told),
+        "n_judgments": len(answers),
+        "n_unparsed": len(answers) - len(told),
         "n_compared": len(compared),
         "agreement_share": _known(same.share),
         "agreement_low": _known(same.low),

@@ -46,7 +46,10 @@ def build(inputs: Inputs) -> dict[str, Output]:
         names={method: name for method, (name, _, _) in LOOK.items()},
         auc=_by_method(auc),
         answers=sorted({row["n_answers"] for row in auc}),
-        wins={row["method"]: row for row in wins},
+        wins={row["method"]: row for row in in_look_order(wins)},
+        win_names=figures.WIN_NAMES,
+        differences=inputs.read("win_differences").to_pylist(),
+        win_checks=inputs.read("win_checks").to_pylist(),
         audit=audit,
         slices=_slices(inputs),
         checks=checks,
@@ -69,7 +72,15 @@ def build(inputs: Inputs) -> dict[str, Output]:
     saved = {f"{name}.png": one.png for name, one in drawn.items()}
     saved["report.html"] = html.encode()
     numbers = _numbers(auc, wins, audit, alignment, base_rewards, checks)
-    return {"report": Output(numbers, saved)}
+    numbers += _win_numbers(inputs)
+    numbers.sort(key=lambda row: (row["figure"], row["key"]))
+    return {"report": Output(pa.Table.from_pylist(numbers, TABLES["report"].schema), saved)}
+
+
+def in_look_order(wins: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Win rates in the order in which figures name methods."""
+    order = list(figures.WIN_NAMES)
+    return sorted(wins, key=lambda row: order.index(row["method"]))
 
 
 def describe_page() -> dict[str, str]:
@@ -131,6 +142,7 @@ def page_environment() -> Environment:
         "–" if value is None else f"{value:.{digits}f}"
     )
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
+    environment.filters["points"] = lambda value: "–" if value is None else f"{100 * value:+.1f}"
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["usd"] = lambda value: "unknown" if value is None else f"{value:.4f}"
     return environment
@@ -260,7 +272,7 @@ def _numbers(
     alignment: dict[str, Any] | None,
     base_rewards: list[dict[str, Any]],
     checks: list[dict[str, Any]],
-) -> pa.Table:
+) -> list[dict[str, Any]]:
     rows = [_number(f"{row['method']}@{row['n_answers']}", "auc", row) for row in auc]
     rows += [_number(f"{row['method']}@{row['n_answers']}", "win_rate", row) for row in wins]
     rows += [
@@ -294,8 +306,35 @@ def _numbers(
                 ("first", "first_share_low", "first_share_high"),
             )
         ]
-    rows.sort(key=lambda row: (row["figure"], row["key"]))
-    return pa.Table.from_pylist(rows, TABLES["report"].schema)
+    return rows
+
+
+def _win_numbers(inputs: Inputs) -> list[dict[str, Any]]:
+    """Win rates at equal length, their differences, and what the judge's checks say."""
+    wins, differences, checks = (
+        inputs.read(name).to_pylist() for name in ("win_rates", "win_differences", "win_checks")
+    )
+    rows = [_number(f"{row['method']}@{row['n_answers']}", "controlled_rate", row) for row in wins]
+    rows += [
+        _number(f"{row['method']} less {row['other_method']}@{row['n_answers']}", "difference", row)
+        for row in differences
+    ]
+    for row in checks:
+        rows += [
+            {**_number(f"{row['check_kind']}: {name}", name, row), "figure": "win_checks"}
+            for name in ("win_rate", "difference")
+            if row[f"{name}_mean"] is not None
+        ]
+        rows.append(
+            {
+                "figure": "win_checks",
+                "key": f"{row['check_kind']}: agreement",
+                "value": row["agreement_share"],
+                "low": row["agreement_low"],
+                "high": row["agreement_high"],
+            }
+        )
+    return rows
 
 
 def _number(key: str, figure: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -317,7 +356,7 @@ STAGE = Stage(
         "base_reward_examples",
         "base_reward_labels", "trait_correlations", "adapted_weights", "questions", "auc",
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
-        "win_rates",
+        "win_check_judgments", "win_rates", "win_differences", "win_checks",
     ),
     may_read=("backbones",),
     writes=("report",),

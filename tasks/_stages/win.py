@@ -19,11 +19,16 @@ def comparisons(inputs: Inputs) -> pa.Table:
     return chosen.group_by(CELL).aggregate([]).sort_by([(name, "ascending") for name in CELL])
 
 
+def texts_of(inputs: Inputs) -> dict[str, str]:
+    """Text of every response that can be compared, by id."""
+    return inputs.lookup("pool_responses", "response_id", "response_text")
+
+
 def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
     """Asks for comparisons [start, stop); A is the personalized response, B the base."""
     profile = inputs.lookup("personas", "persona_id", "profile_text")
     prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
-    text = inputs.lookup("pool_responses", "response_id", "response_text")
+    text = texts_of(inputs)
     asked = [
         Comparison(
             cell,

@@ -9,6 +9,7 @@ from tasks._stages import (
     adapt,
     assemble,
     check,
+    check_win,
     design,
     encode,
     evaluate,
@@ -31,6 +32,7 @@ from tasks._stages import (
     revise,
     split,
     win,
+    win_rates,
 )
 from tasks._stages import code as stage_code
 from tasks._stages.calls import CallStage
@@ -40,12 +42,12 @@ from tasks._stages.stage import Stage
 STAGES: list[Stage | CallStage] = [
     ingest.STAGE, respond.STAGE, design.STAGE, judge.STAGE, assemble.STAGE, split.STAGE,
     encode.STAGE, encode.POOL_STAGE, fit.STAGE, adapt.STAGE, personalize.POOL_STAGE,
-    personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, evaluate.WIN_RATES_STAGE,
+    personalize.SELECT_STAGE, win.STAGE, evaluate.AUC_STAGE, win_rates.STAGE,
     report.STAGE, prism.STAGE, prism_prompts.SIFT_STAGE, prism_prompts.RATE_STAGE,
     prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
     own_split.STAGE, own_form.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE,
     own_report.STAGE,
-    check.STAGE, judge_checks.STAGE,
+    check.STAGE, judge_checks.STAGE, check_win.STAGE,
 ]  # fmt: skip
 
 

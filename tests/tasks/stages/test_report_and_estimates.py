@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 
+from pref_model.model import FitConfig
 from prompts.catalog import load_template
 from tasks._llm.prices import load_prices
 from tasks._stages import figures
@@ -70,13 +71,20 @@ def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
     prices = load_prices(None)
     costs = {
         stage: expected(stage, configs[stage], config, attributes_extent(config), prices)
-        for stage in ("respond", "judge", "pool", "win")
+        for stage in ("respond", "judge", "pool", "win", "check_win")
     }
     assert costs["judge"].calls == 84 * 100 * 2
     assert costs["respond"].calls == 200
     assert costs["pool"].calls == 20 * 17
     assert costs["win"].calls == 17 * 20 * 3 * 2
+    assert costs["check_win"].calls == 100 * 2
     assert all(cost.cost_low_usd == 0.0 for cost in costs.values())
+
+
+def test_the_judges_factors_are_fitted_with_settings_that_a_fit_takes() -> None:
+    config = AttributesConfig()
+    fit = stage_configs(config)["judge_checks"]["fit"]
+    assert FitConfig(**{**fit, "head_l2": tuple(fit["head_l2"])}).d == config.fit.d
 
 
 def test_money_is_tokens_times_list_price() -> None:

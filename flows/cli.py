@@ -55,6 +55,7 @@ app.command()(data_commands.lineage)
 app.command()(data_commands.diff)
 app.command()(data_commands.audit)
 app.command()(data_commands.gc)
+app.command()(data_commands.forget)
 app.command()(operate_commands.probe)
 app.add_typer(
     _group(

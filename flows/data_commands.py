@@ -126,6 +126,28 @@ def gc(
         sys.stdout.write(f"{len(rows)} versions, {n_bytes / 1e6:.1f} MB: {done}\n")
 
 
+def forget(
+    persona: Annotated[str, typer.Argument(help="A persona_id, as the data names it.")],
+    warehouse: WarehouseOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it all, not only list.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List everything that holds a person, and what to train again; remove it with --yes."""
+    from tasks.forgetting import forget as forget_person
+
+    found = forget_person(open_store(warehouse), persona, is_real=yes)
+    if as_json:
+        sys.stdout.write(json.dumps(found.as_json(), indent=1) + "\n")
+        return
+    rows = found.as_json()["versions"]
+    if not rows and not found.request_keys and found.forgotten_before:
+        sys.stdout.write(f"forgotten on {found.forgotten_before[:10]}; nothing is left\n")
+        return
+    show_rows(rows)
+    for line in found.told():
+        sys.stdout.write(printable(line) + "\n")
+
+
 def diff(
     name: Annotated[str, typer.Argument(help="A dataset.")],
     older: Annotated[str, typer.Argument(help="One version.")],

@@ -21,14 +21,19 @@ def audit_all(warehouse: Warehouse) -> tuple[int, list[Finding]]:
         LedgerError: The ledger itself cannot be read.
     """
     n_versions = len(list(warehouse.root.glob("*/version=*")))
-    url = read_environment().ledger_url
-    path = warehouse.root / "ledger.sqlite"
-    if url is None and not path.is_file():
+    url = ledger_url(warehouse)
+    if url is None:
         return n_versions, list(audit(warehouse))
     from warehouse.ledger import open_ledger
 
-    with open_ledger(url or str(path)) as ledger:
+    with open_ledger(url) as ledger:
         return n_versions, list(audit(warehouse, ledger.held))
+
+
+def ledger_url(warehouse: Warehouse) -> str | None:
+    """Where the calls behind a warehouse are kept; None where none was ever made."""
+    path = warehouse.root / "ledger.sqlite"
+    return read_environment().ledger_url or (str(path) if path.is_file() else None)
 
 
 def audit_judge(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:

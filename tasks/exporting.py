@@ -12,8 +12,10 @@ from tasks._sources import ancestry, judge_of, licence_address, origin, overall_
 from warehouse.croissant import Described, Exported, croissant
 from warehouse.errors import DatasetMissing, WarehouseError
 from warehouse.export import export
+from warehouse.exports import ExportRecord, record_export
 from warehouse.manifest import Manifest
-from warehouse.store import Warehouse
+from warehouse.paths import hash_file
+from warehouse.store import Warehouse, utc_now
 from warehouse.tables import TABLES, table_named
 
 # What makes up a preference matrix; models and measures are exported where they are named.
@@ -78,7 +80,7 @@ def export_datasets(
             "croissant.json": (json.dumps(document, indent=2) + "\n").encode(),
         }
 
-    export(warehouse, manifests, target, pages)
+    _exported(warehouse, export(warehouse, manifests, target, pages), target)
     return {
         "folder": str(target),
         "datasets": {one.dataset: one.version for one in manifests},
@@ -88,6 +90,24 @@ def export_datasets(
         "is_simulated": found.is_simulated,
         "sources": [{"name": one.name, "licence": one.licence} for one in found.sources],
     }
+
+
+def _exported(warehouse: Warehouse, exported: Sequence[Exported], target: Path) -> None:
+    """Puts an export on record, so that `pref forget` finds it."""
+    folder = target.expanduser().absolute()
+    record_export(
+        warehouse,
+        ExportRecord(
+            folder=str(folder),
+            exported_at=utc_now(),
+            datasets={one.manifest.dataset: one.manifest.version for one in exported},
+            files={
+                path.relative_to(folder).as_posix(): hash_file(path)[1]
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            },
+        ),
+    )
 
 
 def _chosen(warehouse: Warehouse, wanted: Sequence[str]) -> dict[str, str]:

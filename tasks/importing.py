@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks._runs import RunIds, plan_stage, run_stage, warehouse_at
 from tasks._stages.configs import own_source, stage_places
-from tasks._stages.own import INGEST_STAGE
+from tasks._stages.own import INGEST_STAGE, without
 from tasks._stages.own_files import read_own
 from tasks.config import OwnConfig, as_json
 from tasks.errors import InputRejected
@@ -32,8 +32,9 @@ def import_own(config: OwnConfig) -> dict[str, Any]:
         raise InputRejected(
             "data: none given; expected a folder with prompts, responses and preferences; name it"
         )
-    plan = plan_stage(INGEST_STAGE, config.warehouse, own_source(config), {}, stage_places(config))
-    data = read_own(config.ingest.data)
+    source = own_source(config)
+    data = without(read_own(config.ingest.data), source.get("forgotten", ()))
+    plan = plan_stage(INGEST_STAGE, config.warehouse, source, {}, stage_places(config))
     warehouse = warehouse_at(config.warehouse)
     started = datetime.now(UTC)
     is_reused = all(warehouse.has(name, plan.version) for name in INGEST_STAGE.writes)

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from warehouse.checks import check_rows
 from warehouse.errors import DatasetCorrupt, WarehouseError
+from warehouse.forget import people_in
+from warehouse.forgotten import is_forgotten, tombstones
 from warehouse.manifest import Manifest
 from warehouse.store import Warehouse
 from warehouse.tables import TABLES
@@ -29,6 +31,9 @@ class Finding(NamedTuple):
 def audit(warehouse: Warehouse, held: Held | None = None) -> Iterator[Finding]:
     """Verifies every version: files, manifest, parents, rows, split, links to the ledger.
 
+    Versions that went because a person was forgotten are no loss; that one of them, or the
+    person, is there again is a finding.
+
     Args:
         warehouse: What to look at.
         held: Which of some request keys the call ledger holds; links are not checked if None.
@@ -36,6 +41,16 @@ def audit(warehouse: Warehouse, held: Held | None = None) -> Iterator[Finding]:
     Yields:
         What was found, version by version; nothing where all is as committed.
     """
+    graves = tombstones(warehouse)
+    for grave in graves:
+        if grave.finished_at is None:
+            yield Finding(
+                "personas",
+                "-",
+                f"the removal of a person that began {grave.began_at:%Y-%m-%d %H:%M} was cut off;"
+                " expected it to be finished; give the same `pref forget` again",
+            )
+    marks = [one.mark for one in graves]
     for dataset, version in _versions(warehouse):
         try:
             manifest = warehouse.manifest(dataset, version)
@@ -44,6 +59,8 @@ def audit(warehouse: Warehouse, held: Held | None = None) -> Iterator[Finding]:
             yield Finding(dataset, version, str(error))
             continue
         problems = [*_missing_parents(warehouse, manifest), *_faulty_rows(warehouse, manifest)]
+        if marks and manifest.schema_id == TABLES[dataset].schema_id:
+            problems += _returned(warehouse, manifest, marks)
         if dataset == "splits":
             problems += _leaks(warehouse, manifest)
         if held is not None:
@@ -93,6 +110,17 @@ def _parent_keys(warehouse: Warehouse, manifest: Manifest) -> dict[str, pa.Chunk
             with suppress(DatasetCorrupt):
                 keys[target] = warehouse.read(dataset, version, [column]).column(column)
     return keys
+
+
+def _returned(warehouse: Warehouse, manifest: Manifest, marks: list[str]) -> list[str]:
+    """People who were forgotten and are named again."""
+    found = sum(is_forgotten(one, marks) for one in people_in(warehouse, manifest))
+    if not found:
+        return []
+    return [
+        f"it names {found} {'person' if found == 1 else 'people'} that had been forgotten; expected"
+        " none; give the same `pref forget` again"
+    ]
 
 
 def _leaks(warehouse: Warehouse, manifest: Manifest) -> list[str]:

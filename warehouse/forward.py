@@ -17,7 +17,7 @@ from warehouse.tables import TABLES
 # Columns that hold each kind of thing; a call may be named by the first digits of its key.
 _COLUMNS = {
     "call": ("request_key",),
-    "persona": ("persona_id", "toward_persona_id"),
+    "persona": ("persona_id", "toward_persona_id", "shown_persona_id", "author_id"),
     "prompt": ("prompt_id",),
     "pair": ("pair_id",),
     "response": ("response_id",),
@@ -107,7 +107,7 @@ def _with_children(
     warehouse: Warehouse, direct: Mapping[tuple[str, str], int | None], roots: set[str]
 ) -> list[Use]:
     found: dict[tuple[str, str], Use] = {}
-    for one in _parents_first(warehouse.manifests()):
+    for one in parents_first(warehouse.manifests()):
         key = (one.dataset, one.version)
         via = tuple(
             name for name, version in sorted(one.parents.items()) if (name, version) in found
@@ -119,7 +119,8 @@ def _with_children(
     return list(found.values())
 
 
-def _parents_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+def parents_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """The manifests in an order in which their datasets can be made anew."""
     by_key = {(one.dataset, one.version): one for one in manifests}
     ordered: dict[tuple[str, str], Manifest] = {}
 

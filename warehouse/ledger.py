@@ -300,6 +300,28 @@ class Ledger:
             # Unpacking is the check: zlib carries a checksum of its own.
             _ = call.reply.body
 
+    def forget(self, keys: Iterable[str], beside: Sequence[str] = ()) -> None:
+        """Takes calls out for good: their requests and replies leave the database's files too.
+
+        Attempts stay: they hold no text, and say what was sent and may be billed. Safe to repeat.
+        A server's own backups and logs are not in reach.
+
+        Args:
+            keys: Which; keys without a reply are skipped.
+            beside: Further tables of the database out of which something was deleted.
+
+        Raises:
+            LedgerLocked: another process is reading or writing.
+        """
+        with self._transaction(is_write=True) as connection:
+            ledger_sql.lock_for_writing(connection, self._busy_timeout_s)
+            ledger_sql.delete_calls(connection, sorted(set(keys)))
+        try:
+            ledger_sql.shrink(self._engine, beside)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            raise translated(cause, self._shown, self._busy_timeout_s) from None
+
     def close(self) -> None:
         """Commits what waits and closes all connections; safe to call twice."""
         with self._lock:

@@ -110,6 +110,40 @@ def select_held(connection: sa.Connection, keys: Sequence[str]) -> set[str]:
     return found
 
 
+def delete_calls(connection: sa.Connection, keys: Sequence[str]) -> None:
+    """Takes these calls out, replies and claims with them."""
+    mark = _mark(connection)
+    for chunk in chunks(keys, _MOST_VARIABLES):
+        marks = ", ".join([mark] * len(chunk))
+        for table in ("calls", "claims"):
+            connection.exec_driver_sql(
+                f"DELETE FROM {table} WHERE request_key IN ({marks})", tuple(chunk)
+            )
+
+
+def shrink(engine: sa.Engine, beside: Sequence[str] = ()) -> None:
+    """Writes the database's files anew, without what was deleted from them."""
+    is_server = engine.dialect.name == "postgresql"
+    pooled = engine.raw_connection()
+    try:
+        # Neither database vacuums within a transaction.
+        driver: Any = pooled.driver_connection
+        if is_server:
+            driver.autocommit = True
+        cursor = driver.cursor()
+        if is_server:
+            for table in ("calls", "claims", *beside):
+                cursor.execute(f"VACUUM FULL {table}")
+        else:
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor.close()
+    finally:
+        # A connection in another mode must not go back to the pool.
+        pooled.invalidate()
+        pooled.close()
+
+
 def take_claims(
     connection: sa.Connection, requests: Sequence[ClaimRequest], now_s: float, lease_s: float
 ) -> list[Claims]:

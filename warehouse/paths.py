@@ -43,7 +43,12 @@ class Layout:
 
     def staging(self, stage: str, version: str) -> Path:
         """Folder of the unfinished shards of one version, or of one way to cut it."""
-        return self.root / ".staging" / safe_name(stage, "stage") / safe_name(version, "version")
+        return self.all_staging / safe_name(stage, "stage") / safe_name(version, "version")
+
+    @property
+    def all_staging(self) -> Path:
+        """Folder of everything that is not finished."""
+        return self.root / ".staging"
 
     @property
     def runs(self) -> Path:

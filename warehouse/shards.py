@@ -68,6 +68,11 @@ class Shards:
         for path in self._paths(stage, version).values():
             yield _parquet.read_rows(path)
 
+    def unfinished(self) -> list[tuple[str, str]]:
+        """(stage, version) of everything that has a folder, in order."""
+        folders = sorted(self._layout.all_staging.glob("*/*"))
+        return [(one.parent.name, one.name) for one in folders if one.is_dir()]
+
     def clear(self, stage: str, version: str) -> None:
         """Delete a version's shards, if there are any."""
         folder = self._layout.staging(stage, version)

@@ -275,6 +275,10 @@ class Warehouse:
         """Delete a version's shards, if there are any."""
         self._shards.clear(stage, version)
 
+    def unfinished(self) -> list[tuple[str, str]]:
+        """Stages that have begun and not ended, as (stage, version) of their staging folders."""
+        return self._shards.unfinished()
+
     def write_shard(self, stage: str, version: str, index: int, rows: pa.Table) -> Path:
         """Store one finished shard; writing it again replaces it."""
         return self._shards.write(stage, version, index, rows)

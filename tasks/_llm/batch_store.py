@@ -354,6 +354,25 @@ class BatchStore:
                     found[row.request_key] = self._line(row)
         return found
 
+    def requests(self) -> Iterator[tuple[str, bytes, str | None]]:
+        """Streams every waiting call: its key, its request, the submission it is in, if any."""
+        last = ""
+        while True:
+            query = (
+                sa.select(
+                    _L.request_key, _L.request_zlib, _L.attempt_id, _L.tries, _L.submission_id
+                )
+                .where(_L.request_key > last)
+                .order_by(_L.request_key)
+                .limit(_PAGE_LINES)
+            )
+            with self._reading() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            last = rows[-1].request_key
+            yield from ((row[0], self._line(row).request, row.submission_id) for row in rows)
+
     def finish(
         self, submission_id: str, end_status: str, again: Iterable[str], *, is_try: bool
     ) -> bool:

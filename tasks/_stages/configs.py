@@ -32,6 +32,7 @@ from tasks.config import (
     as_json,
 )
 from tasks.errors import InputRejected
+from warehouse.forgotten import marks
 
 StageConfigs = dict[str, dict[str, Any]]
 
@@ -82,6 +83,7 @@ def _attributes(config: AttributesConfig, encoder: dict[str, Any] | None) -> Sta
             **describe_prompts(config.ingest.prompts),
             "n_prompts": config.ingest.n_prompts,
             "n_personas": config.ingest.n_personas,
+            **_forgotten(config, "attributes"),
             **seed,
         },
         "respond": {
@@ -109,6 +111,7 @@ def _prism(config: PrismConfig, encoder: dict[str, Any] | None) -> StageConfigs:
             "fill_openings": ingest.fill_openings,
             "profile_template": ingest.profile_template,
             **_hash("profile_template", ingest.profile_template),
+            **_forgotten(config, "prism", "generated"),
             **seed,
         },
         "sift": as_json(config.sift),
@@ -171,7 +174,7 @@ def own_source(config: OwnConfig) -> dict[str, Any]:
         InputRejected: Files are missing; or none were given and none imported.
     """
     if config.ingest.data is not None:
-        return describe_own(config.ingest.data)
+        return {**describe_own(config.ingest.data), **_forgotten(config, "own")}
     warehouse = warehouse_at(config.warehouse)
     version = warehouse.current().get("answers")
     if version is None:
@@ -298,6 +301,12 @@ def _truth(config: FlowConfig) -> dict[str, Any]:
         return {"is_simulated": False}
     bias = simulator_settings(config.llm.simulator).position_bias_logit
     return {"is_simulated": True, "true_position_bias_logit": bias}
+
+
+def _forgotten(config: AnyFlowConfig, *kinds: str) -> dict[str, list[str]]:
+    """Marks of the people whom an ingest has to leave out; no entry where there are none."""
+    found = marks(warehouse_at(config.warehouse), kinds)
+    return {"forgotten": found} if found else {}
 
 
 def _hash(slot: str, template: str) -> dict[str, str]:

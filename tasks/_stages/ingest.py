@@ -15,6 +15,7 @@ import pyarrow.parquet
 from tasks._seeds import stable_shuffle
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.errors import InputRejected
+from warehouse.forgotten import is_forgotten
 from warehouse.tables import TABLES
 
 TEXT_COLUMNS = ("prompt_text", "instruction", "prompt", "text", "question")
@@ -174,8 +175,13 @@ def build(inputs: Inputs) -> dict[str, Output]:
         },
         TABLES["prompts"].schema,
     )
-    everyone = {one.persona_id: one for one in attribute_personas()}
-    n_personas = config["n_personas"] or len(everyone)
+    marks = config.get("forgotten", ())
+    everyone = {
+        one.persona_id: one
+        for one in attribute_personas()
+        if not is_forgotten(one.persona_id, marks)
+    }
+    n_personas = min(config["n_personas"] or len(everyone), len(everyone))
     kept = sorted(stable_shuffle(config["seed"], "personas", everyone)[:n_personas])
     personas = pa.table(
         {

@@ -6,6 +6,7 @@ No model is asked anything: whatever is here was said by real users.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from tasks._seeds import stable_integer
 from tasks._stages.own_files import OwnData, read_own
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.errors import InputRejected
+from warehouse.forgotten import is_forgotten
 from warehouse.tables import TABLES
 
 
@@ -106,6 +108,30 @@ def tables_of(data: OwnData) -> dict[str, pa.Table]:
     return {name: pa.Table.from_pylist(some, TABLES[name].schema) for name, some in rows.items()}
 
 
+def without(data: OwnData, marks: Sequence[str]) -> OwnData:
+    """The data less some users: their answers, and the prompts on which nobody else answered.
+
+    Args:
+        data: Rows as they were handed in.
+        marks: Who is left out, as `warehouse.forgotten` writes it.
+    """
+    gone = {one for one in data.users if is_forgotten(one, marks)}
+    if not gone:
+        return data
+    prompt_of = {
+        number: data.responses[answer.response_a_id].prompt_id for number, answer in data.answers
+    }
+    theirs = {prompt_of[number] for number, answer in data.answers if answer.user_id in gone}
+    others = {prompt_of[number] for number, answer in data.answers if answer.user_id not in gone}
+    dropped = theirs - others
+    return data._replace(
+        prompts={one: text for one, text in data.prompts.items() if one not in dropped},
+        responses={one: row for one, row in data.responses.items() if row.prompt_id not in dropped},
+        users={one: row for one, row in data.users.items() if one not in gone},
+        answers=[(number, one) for number, one in data.answers if one.user_id not in gone],
+    )
+
+
 def build_ingest(inputs: Inputs) -> dict[str, Output]:
     """Reads the files as a whole, or refuses them as a whole."""
     folder = inputs.plan.places.get("own")
@@ -114,7 +140,7 @@ def build_ingest(inputs: Inputs) -> dict[str, Output]:
             "data: what was imported last was read by another release of this program; expected"
             " the same; import the folder again with `pref ingest`, or pass --data"
         )
-    data = read_own(folder)
+    data = without(read_own(folder), inputs.config.get("forgotten", ()))
     return {name: Output(rows) for name, rows in tables_of(data).items()}
 
 

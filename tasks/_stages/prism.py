@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tasks._stages.prism_files import PrismData, read_prism
 from tasks._stages.prism_population import filled, is_generated
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks.errors import InputRejected
+from warehouse.forgotten import is_forgotten
 from warehouse.tables import TABLES
 
 
@@ -52,11 +54,30 @@ def _data(inputs: Inputs) -> PrismData:
     kept = [
         one for one in data.survey if one.get("x_maybe_merged") is not True or config["keep_merged"]
     ]
-    return filled(
+    everything = filled(
         data._replace(survey=kept),
         config["seed"],
         config["fill_personas"],
         config["fill_openings"],
+    )
+    return without(everything, config.get("forgotten", ()))
+
+
+def without(data: PrismData, marks: Sequence[str]) -> PrismData:
+    """The data less some participants, their openings and the responses to these.
+
+    Args:
+        data: PRISM's rows.
+        marks: Who is left out, as `warehouse.forgotten` writes it.
+    """
+    if not marks:
+        return data
+    openings = [one for one in data.openings if not is_forgotten(one.user_id, marks)]
+    kept = {one.conversation_id for one in openings}
+    return PrismData(
+        [one for one in data.survey if not is_forgotten(one["user_id"], marks)],
+        openings,
+        [one for one in data.responses if one.conversation_id in kept],
     )
 
 
@@ -67,6 +88,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
     everyone = persona_rows(data, config["profile_template"])
     ids = [row["persona_id"] for row in everyone]
     wanted = config["n_personas"] or len(ids)
+    if config.get("forgotten"):
+        # Who asked for all of them is not to be stopped because one of them is to be left out.
+        wanted = min(wanted, len(ids))
     if len(ids) < max(wanted, 1):
         raise InputRejected(
             f"prism: {len(ids)} participants have a profile; expected at least ingest.n_personas ="

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -446,3 +447,30 @@ def test_a_long_claim_outlives_the_ledger_that_made_it_and_is_not_shortened_by_o
         assert second.claim([AttemptRow(4, "k", NOW)], owner, 3600.0).result().granted == {"k"}
         second.record(ended=[("k", owner)]).result()
         assert second.standing(["k"]).taken == {}
+
+
+def test_forgotten_calls_leave_the_database_and_attempts_stay(ledger: Ledger) -> None:
+    kept, gone = bought("keep"), bought("forget this")
+    sent = [AttemptRow(ledger.new_attempt_id(), one.request_key, NOW) for one in (kept, gone)]
+    ledger.record(attempts=sent, replies=[kept, gone]).result()
+    ledger.forget([gone.request_key, "0" * 64])
+    assert [one.reply.request_key for one in ledger.iter_calls()] == [kept.request_key]
+    assert ledger.totals().attempts == 2
+    # The same call may be bought again.
+    ledger.record(replies=[gone]).result()
+    assert ledger.held([gone.request_key]) == {gone.request_key}
+
+
+def test_forgotten_calls_are_in_no_byte_of_the_files(file_ledger: Ledger, path: Path) -> None:
+    noise = hashlib.sha256(b"n").hexdigest() * 40
+    gone = bought(noise)
+    file_ledger.record(replies=[gone, bought("keep")]).result()
+    files = [path, path.with_name(f"{path.name}-wal")]
+    packed_text = zlib.compress(gone.request, 1)
+
+    def held() -> bool:
+        return any(packed_text[20:80] in one.read_bytes() for one in files if one.is_file())
+
+    assert held()
+    file_ledger.forget([gone.request_key])
+    assert not held()

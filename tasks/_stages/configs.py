@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pref_model.model import FitConfig
 from pref_model.text_features import NAMES as TEXT_FEATURES
 from prompts.catalog import load_template
 from tasks._engines import endpoint_name, simulator_settings
@@ -222,7 +224,11 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
             **_hash("human_template", config.audit.human_template),
             **seed,
         },
-        "judge_checks": {"fit": as_json(config)["fit"], **seed},
+        # The two fits that are compared weigh labels alike and keep no earlier basis.
+        "judge_checks": {
+            "fit": {one.name: as_json(config)["fit"][one.name] for one in fields(FitConfig)},
+            **seed,
+        },
         "judge": judge,
         "assemble": {},
         "split": {**as_json(config.split), **seed},

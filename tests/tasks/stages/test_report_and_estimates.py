@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import pytest
 
+from pref_model.model import FitConfig
 from prompts.catalog import load_template
 from tasks._llm.prices import load_prices
 from tasks._stages import figures
@@ -62,6 +63,12 @@ def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.Mo
     before = describe_page()
     monkeypatch.setattr("tasks._stages.report.page_source", lambda name: f"edited {name}")
     assert describe_page() != before
+
+
+def test_the_checks_of_the_judge_are_told_what_a_fit_takes_and_nothing_else() -> None:
+    config = AttributesConfig.model_validate({"fit": {"d": 3, "align_to": "previous"}})
+    settings = stage_configs(config)["judge_checks"]["fit"]
+    assert FitConfig(**{**settings, "head_l2": tuple(settings["head_l2"])}).d == 3
 
 
 def test_the_paper_s_attributes_need_16_800_verdicts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,3 +47,25 @@ def printable(value: Any) -> str:
     """A value as one line of text that a terminal can be shown."""
     text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
     return "".join(one if one.isprintable() else " " for one in text)
+
+
+def printable_lines(value: Any) -> str:
+    """A text of several lines that a terminal can be shown."""
+    return "\n".join(printable(line) for line in str(value).splitlines())
+
+
+def write_page(path: Path, html: str) -> None:
+    """Writes a page to a file of the user's choice.
+
+    Raises:
+        InputRejected: It cannot be written there.
+    """
+    from tasks.errors import InputRejected
+
+    try:
+        path.write_text(html, "utf-8")
+    except OSError as error:
+        raise InputRejected(
+            f"page {printable(path)}: cannot be written ({error.strerror}); expected a file in a"
+            " folder that is there; name another"
+        ) from error

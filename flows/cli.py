@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from flows import data_commands, operate_commands, own_commands, run_commands
+from flows import data_commands, operate_commands, own_commands, run_commands, show_commands
 
 # What typer makes of a KeyboardInterrupt.
 INTERRUPTED = 130
@@ -46,6 +46,7 @@ app.add_typer(
     ),
     name="plan",
 )
+app.command()(show_commands.show)
 app.command()(own_commands.ingest)
 app.command()(own_commands.export)
 app.command()(run_commands.settings)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pref_model.errors import BadArray, BadSetting
+from pref_model.likelihood import curvature
 from pref_model.newton import Answered, maximize
 from pref_model.threads import one_blas_thread
 from pref_model.types import Floats, Preferences
@@ -183,6 +184,26 @@ def adapt_users(
         inverse_root = np.linalg.inv(np.linalg.cholesky(hessian)) @ root.T
         covariance[block] = inverse_root.transpose(0, 2, 1) @ inverse_root
     return Posterior(mean, covariance, slowest)
+
+
+def covariance_at(features: Floats, weights: Floats, user: Floats, prior: UserPrior) -> Floats:
+    """Return the inverse of eq 8 at one user's weights: what is still uncertain about them.
+
+    H = C^-1 + sum_k w_k s'(f_k) phi_k phi_k^T with f_k = lambda . phi_k; at the maximum of eq 6
+    it is the covariance of `adapt_users`.
+
+    Args:
+        features: (K, d) features of the pairs answered.
+        weights: (K,) >= 0, how many answers each counts for.
+        user: (d,) weights, which need not be the maximum.
+        prior: Prior in the same basis.
+
+    Returns:
+        (d, d) float64.
+    """
+    slope = weights * curvature(features @ user)
+    hessian = np.linalg.inv(prior.covariance) + (features * slope[:, None]).T @ features
+    return np.asarray(np.linalg.inv(hessian), dtype=np.float64)
 
 
 def adapt_preferences(

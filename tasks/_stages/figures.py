@@ -137,6 +137,36 @@ def rank(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     return _draw(figure, "Singular values and held-out likelihood by number of base rewards")
 
 
+def user_weights(rows: Sequence[Mapping[str, Any]]) -> Drawn:
+    """One user's weights with 95 % intervals, one line a base reward, the first on top."""
+    figure, axes = _canvas(6.4, 1.0 + 0.28 * len(rows))
+    places = range(len(rows), 0, -1)
+    means = [row["weight"] for row in rows]
+    axes.errorbar(
+        means,
+        list(places),
+        xerr=[
+            [row["weight"] - row["low"] for row in rows],
+            [row["high"] - row["weight"] for row in rows],
+        ],
+        color="#0072B2",
+        marker="o",
+        linestyle="none",
+        capsize=3,
+    )
+    axes.axvline(0, color="#777777", linewidth=0.8, linestyle=":")
+    names = [f"{row['base_reward']}  {_clipped(row.get('label') or '')}".strip() for row in rows]
+    axes.set_yticks(list(places), names, parse_math=False)
+    axes.set_xlabel("weight (logits a unit of base reward)")
+    return _draw(figure, "Weights of the user with 95 % intervals")
+
+
+def _clipped(text: str, length: int = 36) -> str:
+    """A model's words on one line of a figure."""
+    plain = "".join(one if one.isprintable() else " " for one in text)
+    return plain if len(plain) <= length else plain[: length - 1] + "…"
+
+
 def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 

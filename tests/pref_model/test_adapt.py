@@ -4,7 +4,13 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
 from pref_model import reference
-from pref_model.adapt import UserPrior, adapt_preferences, adapt_users, training_prior
+from pref_model.adapt import (
+    UserPrior,
+    adapt_preferences,
+    adapt_users,
+    covariance_at,
+    training_prior,
+)
 from pref_model.errors import BadArray, BadSetting
 from pref_model.likelihood import margin_gradient
 from pref_model.types import preferences_from_matrix
@@ -42,6 +48,14 @@ def test_newton_reaches_the_optimum_of_a_general_optimizer():
         np.testing.assert_allclose(found.mean[u], mean, atol=1e-6)
         np.testing.assert_allclose(found.covariance[u], covariance, atol=1e-6)
     assert stationarity(features, labels, weights, prior, found.mean) < 1e-7
+
+
+def test_what_is_uncertain_at_the_optimum_is_the_posterior_s_covariance():
+    features, labels, weights, prior = problem()
+    found = adapt_users(features, labels, weights, prior)
+    for u in range(len(features)):
+        own = covariance_at(features[u], weights[u], found.mean[u], prior)
+        np.testing.assert_allclose(own, found.covariance[u], atol=1e-8)
 
 
 def test_ridge_prior_reaches_the_optimum_of_scikit_learn():

@@ -299,6 +299,30 @@ def test_nothing_is_imported_of_faulty_data(tmp_path: Path) -> None:
     assert open_warehouse(tmp_path / "w").runs() == []
 
 
+def test_own_users_are_shown_with_what_they_answered_and_told_what_is_not_there(
+    finished: tuple[Path, dict[str, str], bool],
+) -> None:
+    from tasks.showing import user_facts
+
+    home, datasets, _ = finished
+    warehouse = open_warehouse(home / "warehouse")
+    sides = {
+        row["entity_id"]: row["side"]
+        for row in warehouse.read("splits", datasets["splits"]).to_pylist()
+        if row["entity_kind"] == "persona"
+    }
+    weights = warehouse.read("adapted_weights", datasets["adapted_weights"]).to_pylist()
+    for side, persona in {side: persona for persona, side in sorted(sides.items())}.items():
+        found = user_facts(warehouse, persona)
+        assert found.is_seen == (side == "seen")
+        assert all(one.low < one.weight < one.high for one in found.weights)
+        liked = "long" if int(persona[1:]) % 3 else "short"
+        assert all(one.preferred.startswith(liked) for one in found.answers)
+        assert any("no personalized responses" in note for note in found.notes)
+        if side == "new":
+            assert [one.weight for one in found.weights] in [row["weights"] for row in weights]
+
+
 def test_a_second_chain_finds_the_same_versions(
     finished: tuple[Path, dict[str, str], bool],
 ) -> None:

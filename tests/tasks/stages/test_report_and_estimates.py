@@ -65,6 +65,12 @@ def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.Mo
     assert describe_page() != before
 
 
+def test_the_checks_of_the_judge_are_told_what_a_fit_takes_and_nothing_else() -> None:
+    config = AttributesConfig.model_validate({"fit": {"d": 3, "align_to": "previous"}})
+    settings = stage_configs(config)["judge_checks"]["fit"]
+    assert FitConfig(**{**settings, "head_l2": tuple(settings["head_l2"])}).d == 3
+
+
 def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
     config = AttributesConfig()
     configs = stage_configs(config)

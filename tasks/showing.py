@@ -389,7 +389,7 @@ def _examples(
             f"no personalized responses after {n_answers} answers: they were chosen after"
             f" {selections.config['n_answers']}"
         ]
-    from tasks._stages.evaluate import win_values
+    from tasks._stages.win_rates import win_values
 
     chosen = warehouse.read("selections", selections.version)
     values: dict[tuple[str, str], float | None] = {}

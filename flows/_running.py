@@ -77,6 +77,7 @@ def flow_model(flow: str) -> Any:
 def run_flow(name: str, config: Any, *, as_json: bool) -> None:
     """Runs a flow with its progress on standard error, and prints what it came to."""
     from flows._console import Display, print_own_summary, print_summary
+    from flows._output import printable
     from tasks._settings import prepare_prefect
 
     started = time.monotonic()
@@ -107,3 +108,5 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
         (print_own_summary if name == "own" else print_summary)(found)
+        for line in found["warnings"]:
+            sys.stdout.write(printable(f"warning: {line}") + "\n")

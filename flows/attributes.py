@@ -50,6 +50,7 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.calls(CHECK)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
+        chain.check()
         if until == "split":
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
@@ -73,5 +74,6 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         chain.calls(WIN)
         chain.calls(CHECK_WIN)
         chain.step(WIN_RATES)
+        chain.check()
         chain.step(REPORT)
     return summarize(config, chain)

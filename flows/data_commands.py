@@ -190,16 +190,21 @@ def audit(
             sys.stdout.write(f"{name}\n")
             show_rows(some)
         return
-    from tasks.auditing import audit_all
+    from tasks.auditing import audit_all, audit_checks
 
-    n_versions, findings = audit_all(open_store(warehouse))
+    store = open_store(warehouse)
+    n_versions, findings = audit_all(store)
+    # What cannot be read is a finding; its checks say nothing then.
+    checks = [] if findings else audit_checks(store)
     if as_json:
         rows = [one._asdict() for one in findings]
-        found = {"n_versions": n_versions, "findings": rows}
+        found = {"n_versions": n_versions, "findings": rows, "checks": checks}
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
     else:
         for one in findings:
             sys.stdout.write(f"{one.dataset} {one.version}: {printable(one.problem)}\n")
+        for check in checks:
+            sys.stdout.write(f"{check['outcome']}: {printable(check['told'])}\n")
         sys.stdout.write(f"{n_versions} versions verified, {len(findings)} findings\n")
-    if findings:
+    if findings or any(check["outcome"] == "failed" for check in checks):
         raise typer.Exit(1)

@@ -43,6 +43,7 @@ def own(config: OwnConfig) -> dict[str, Any]:
         chain.step(INGEST_OWN)
         chain.step(ASSEMBLE_OWN)
         chain.step(SPLIT_OWN)
+        chain.check()
         # The model: base rewards from seen users, then some answers of each new one.
         chain.step(ENCODE)
         chain.step(FORM)
@@ -50,5 +51,6 @@ def own(config: OwnConfig) -> dict[str, Any]:
         chain.step(ADAPT_OWN)
         # The proof: new users' other pairs, ranked as they did?
         chain.step(ACCURACY)
+        chain.check()
         chain.step(REPORT_OWN)
     return summarize_own(config, chain)

@@ -51,6 +51,7 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         chain.calls(CHECK)
         chain.step(ASSEMBLE)
         chain.step(SPLIT)
+        chain.check()
         if until == "split":
             return chain.told()
         # The model: base rewards from seen users, then a few questions to each new one.
@@ -74,5 +75,6 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         chain.calls(WIN)
         chain.calls(CHECK_WIN)
         chain.step(WIN_RATES)
+        chain.check()
         chain.step(REPORT)
     return summarize(config, chain)

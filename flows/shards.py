@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from prefect import flow
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.batches import buy_batches
@@ -14,6 +14,7 @@ from tasks.interpret import label_shard
 from tasks.judge import check_shard, judge_shard
 from tasks.personalize import pool_shard
 from tasks.prism import rate_shard, revise_shard
+from tasks.publish import follow
 from tasks.respond import respond_shard
 from tasks.types import CallCount, CallPlan, StagePlan
 
@@ -57,7 +58,7 @@ def run_shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
     futures: list[PrefectFuture[dict[str, Any]]] = [
         shard.submit(plan, calls, index) for index in range(n_shards)
     ]
-    wait(futures)
+    follow(plan.stage, futures)
     total = CallCount()
     for future in futures:
         total = total + CallCount.model_validate(future.result())

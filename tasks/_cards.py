@@ -6,7 +6,9 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks._stages.data_checks import is_worth_showing
 from tasks.types import StagePlan
+from warehouse.checks import declared_constraints
 from warehouse.manifest import Manifest
 from warehouse.store import Warehouse
 from warehouse.tables import TABLES
@@ -41,6 +43,10 @@ SHOWN = {
         "agreement_low", "agreement_high", "kappa", "alpha", "first_share", "margin_correlation",
         "subspace_cosine",
     ),
+    "data_checks": (
+        "checked_dataset", "check_name", "checked_columns", "outcome", "value", "previous_value",
+        "tolerance", "n_checked", "n_faulty", "faulty_rows",
+    ),
     "prompt_funnel": ("filter", "filter_setting", "n_left_out", "n_left"),
     "auc_means": ("method", "n_answers", "auc_mean", "auc_low", "auc_high", "n_users"),
     "split_facts": ("fact", "n_counted"),
@@ -74,27 +80,41 @@ def grain(dataset: str) -> str:
     return TABLES[dataset].grain
 
 
-def dataset_card(manifest: Manifest, *, is_reused: bool, artifacts: Mapping[str, str]) -> str:
+def dataset_card(
+    manifest: Manifest,
+    *,
+    is_reused: bool,
+    artifacts: Mapping[str, str],
+    ancestors: Sequence[Manifest] = (),
+    readers: Sequence[str] = (),
+) -> str:
     """Where a dataset version comes from and what it cost, as Markdown.
 
     Args:
         manifest: The version.
         is_reused: Whether this run found it.
         artifacts: Artifact ids of the parents' cards in this run.
+        ancestors: Everything it was made from, for the graph.
+        readers: Datasets that are made from this one. Their cards come later in the run; until
+            then the links lead to all under each name.
     """
+    table = TABLES[manifest.dataset]
+    targets = {target for several in table.foreign.values() for target in several}
+    parents_known = {one for one in targets if one.partition(".")[0] in manifest.parents}
     calls = manifest.calls
     cost = "unknown price" if calls.cost_usd is None else f"US$ {calls.cost_usd:.4f}"
     parents = ", ".join(
         f"[{name} {version}]({page(artifacts.get(name), name)})"
         for name, version in manifest.parents.items()
     )
+    read_by = ", ".join(f"[{one}]({page(artifacts.get(one), one)})" for one in readers)
     templates = ", ".join(
         f"{one.name} v{one.version} `{one.sha256[:12]}`" for one in manifest.templates
     )
     lines = [
         f"# {manifest.dataset} {manifest.version}",
         f"**{'reused' if is_reused else 'computed'}** · {TABLES[manifest.dataset].grain}"
-        f" · [lineage of the run](/artifacts/key/{LINEAGE})",
+        f" · [lineage of the run](../key/{LINEAGE})",
         "",
         "| | |",
         "|---|---|",
@@ -102,6 +122,7 @@ def dataset_card(manifest: Manifest, *, is_reused: bool, artifacts: Mapping[str,
         f"| bytes | {manifest.n_bytes:,} |",
         f"| content | `{manifest.content_sha256[:12]}` |",
         f"| parents | {parents or 'none: it starts here'} |",
+        f"| read by | {read_by or 'nothing'} |",
         f"| stage code | `{manifest.code_sha256[:12]}` |",
         f"| templates | {templates or 'none'} |",
         f"| models | {', '.join(manifest.models) or 'none'} |",
@@ -110,14 +131,23 @@ def dataset_card(manifest: Manifest, *, is_reused: bool, artifacts: Mapping[str,
         f"| cost of all replies | {cost} |",
         f"| code commit | {manifest.code_commit or 'not a checkout'}"
         f"{' (with uncommitted changes)' if manifest.is_code_dirty else ''} |",
+        # A dataset with a fault is never committed.
+        f"| checks passed | {len(declared_constraints(table, parents_known))} constraints of its"
+        f" table; [coverage and drift](../key/{key('data_checks', 'table')}) |",
         f"| finished | {manifest.finished_at:%Y-%m-%d %H:%M:%S} UTC |",
+        "",
+        *_mermaid([*ancestors, manifest], artifacts),
     ]
     return "\n".join(lines)
 
 
 def page(artifact: str | None, dataset: str) -> str:
-    """Where the Prefect UI shows a dataset's card: of this run, else all that there are."""
-    return f"/artifacts/artifact/{artifact}" if artifact else f"/artifacts/key/{key(dataset)}"
+    """Where the Prefect UI shows a dataset's card: of this run, else all that there are.
+
+    Relative to a card, because Prefect has two UIs, one of them under /v2, and only that one draws
+    graphs: a link must not lead out of the one that is being read.
+    """
+    return f"../artifact/{artifact}" if artifact else f"../key/{key(dataset)}"
 
 
 def lineage_graph(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -> str:
@@ -131,13 +161,16 @@ def lineage_graph(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -
         parents = ", ".join(f"[{parent}]({here(parent)})" for parent in one.parents)
         name = f"[{one.dataset}]({here(one.dataset)})"
         lines.append(f"| {name} | `{one.version}` | {one.n_rows:,} | {parents} |")
-    lines += ["", "```mermaid", "flowchart LR"]
+    return "\n".join([*lines, "", *_mermaid(manifests, artifacts)])
+
+
+def _mermaid(manifests: Sequence[Manifest], artifacts: Mapping[str, str]) -> list[str]:
+    lines = ["```mermaid", "flowchart LR"]
     for one in manifests:
         lines.append(f'    {one.dataset}["{one.dataset}<br/>{one.n_rows:,} rows"]')
-        lines.append(f'    click {one.dataset} "{here(one.dataset)}"')
+        lines.append(f'    click {one.dataset} "{page(artifacts.get(one.dataset), one.dataset)}"')
     lines += [f"    {parent} --> {child}" for parent, child in direct_edges(manifests)]
-    lines.append("```")
-    return "\n".join(lines)
+    return [*lines, "```"]
 
 
 def direct_edges(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:
@@ -145,7 +178,9 @@ def direct_edges(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:
     versions = {one.dataset: one.version for one in manifests}
     # A model aligned to an earlier one has models for a parent, but none of this graph.
     parents = {
-        one.dataset: {name for name, version in one.parents.items() if versions[name] == version}
+        one.dataset: {
+            name for name, version in one.parents.items() if versions.get(name) == version
+        }
         for one in manifests
     }
 
@@ -173,6 +208,8 @@ def table_of(warehouse: Warehouse, manifest: Manifest) -> list[dict[str, Any]]:
     rows = warehouse.read(manifest.dataset, manifest.version, columns).to_pylist()
     if manifest.dataset == "judge_audit":
         rows = [row for row in rows if row["slice_kind"] != "persona"]
+    if manifest.dataset == "data_checks":
+        rows = [row for row in rows if is_worth_showing(row)]
     return [{name: _short(value) for name, value in row.items()} for row in rows]
 
 

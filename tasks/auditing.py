@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks._cards import SHOWN
 from tasks._settings import read_environment
+from tasks._stages.data_checks import told
 from warehouse.audit import Finding, audit
 from warehouse.errors import DatasetMissing
 from warehouse.store import Warehouse
@@ -34,6 +35,20 @@ def ledger_url(warehouse: Warehouse) -> str | None:
     """Where the calls behind a warehouse are kept; None where none was ever made."""
     path = warehouse.root / "ledger.sqlite"
     return read_environment().ledger_url or (str(path) if path.is_file() else None)
+
+
+def audit_checks(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """Checks of the current run that failed or warned; see `tasks._stages.data_checks`.
+
+    Returns:
+        ``outcome`` and ``told`` of each; nothing where no run has checked yet.
+    """
+    version = warehouse.current().get("data_checks")
+    if version is None:
+        return []
+    rows = warehouse.read("data_checks", version).to_pylist()
+    found = [row for row in rows if row["outcome"] != "passed"]
+    return [{"outcome": row["outcome"], "told": told(row)} for row in found]
 
 
 def audit_judge(warehouse: Warehouse) -> dict[str, list[dict[str, Any]]]:

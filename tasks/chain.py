@@ -18,6 +18,7 @@ from tasks._settings import read_environment
 from tasks._stages.calls import n_shards
 from tasks._stages.configs import stage_configs, stage_places
 from tasks._stages.stage import Inputs
+from tasks.checks import DATA_CHECKS, gate
 from tasks.config import AnyFlowConfig, CallSettings, FlowConfig, as_json
 from tasks.errors import StageFailed
 from tasks.publish import publish, publish_lineage
@@ -80,7 +81,9 @@ class Chain(AbstractContextManager["Chain"]):
     ) -> None:
         self.flow = flow
         self.datasets: dict[str, str] = {}
+        self.warnings: list[str] = []
         self._artifacts: dict[str, str] = {}
+        self._reused: set[str] = set()
         self.count = CallCount()
         self._config = config
         self._run_shards = run_shards
@@ -126,7 +129,9 @@ class Chain(AbstractContextManager["Chain"]):
         try:
             close_engines()
             if self.datasets and kind is None:
-                publish_lineage(str(self._warehouse.root), self.datasets, self._artifacts)
+                publish_lineage(
+                    str(self._warehouse.root), self.datasets, self._artifacts, sorted(self._reused)
+                )
             self._record(is_running=False, is_complete=kind is None)
         finally:
             self._lock.__exit__(kind, error, trace)
@@ -138,6 +143,7 @@ class Chain(AbstractContextManager["Chain"]):
             "calls_reused": self.count.reused,
             "cost_usd": self.count.spent_usd,
             "datasets": dict(self.datasets),
+            "warnings": list(self.warnings),
         }
 
     def step(self, step: Step) -> None:
@@ -148,6 +154,15 @@ class Chain(AbstractContextManager["Chain"]):
         # A cached result whose dataset is gone must not count as a hit.
         refs = step.task.with_options(refresh_cache=not is_reused)(plan)
         self._finish(plan, refs, is_reused, CallCount())
+
+    def check(self) -> None:
+        """Checks every dataset so far, and stops here if one of them fails.
+
+        Raises:
+            StageFailed: What failed, and in which rows.
+        """
+        self.step(DATA_CHECKS)
+        self.warnings = gate(str(self._warehouse.root), self.datasets["data_checks"])
 
     def calls(self, step: CallStep) -> None:
         """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""
@@ -185,6 +200,8 @@ class Chain(AbstractContextManager["Chain"]):
     ) -> None:
         for ref in refs:
             self.datasets[ref["dataset"]] = ref["version"]
+        names = {ref["dataset"] for ref in refs}
+        self._reused = self._reused | names if is_reused else self._reused - names
         self.count = self.count + count
         self._artifacts |= publish(plan, refs, is_reused, self._artifacts)
         rows = {ref["dataset"]: ref["n_rows"] for ref in refs}

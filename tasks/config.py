@@ -227,6 +227,24 @@ class EvaluateConfig(_Strict):
     level: float = Field(0.95, gt=0.5, lt=1)
 
 
+class ChecksConfig(_Strict):
+    """How much of the matrix must be known, and how far it may move from run to run."""
+
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="Share of cells asked that must have a verdict, else stop"
+    )
+    on_drift: Literal["warn", "stop"] = Field(
+        "warn", description="What drift beyond a tolerance does"
+    )
+    consistency_drift: float = Field(
+        0.05, gt=0, description="Change of the share consistent under swap"
+    )
+    bias_drift_logit: float = Field(0.3, gt=0, description="Change of the position bias")
+    preference_drift: float = Field(
+        0.1, gt=0, description="Change of the mean preference, and mean change over shared pairs"
+    )
+
+
 class PrismIngestConfig(SourceConfig):
     """Participants and conversations of PRISM."""
 
@@ -343,6 +361,7 @@ class AnyFlowConfig(_Strict):
 
     warehouse: str = "pref-data"
     seed: int = 0
+    checks: ChecksConfig = ChecksConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

@@ -5,18 +5,28 @@ Written by an uncached task, since a cached one says nothing of the run that pro
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import get_client, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
+from prefect.futures import PrefectFuture, as_completed, wait
 
 from tasks import _cards as cards
 from tasks._runs import warehouse_at
 from tasks.types import StagePlan
 from warehouse.manifest import Manifest
+from warehouse.tables import TABLES
 
 # The event of a dataset version that a run made, as opposed to found.
 MADE = "prefect.asset.materialization.succeeded"
@@ -42,7 +52,13 @@ def publish(
     for ref in refs:
         manifest = warehouse.manifest(ref["dataset"], ref["version"])
         found = create_markdown_artifact(
-            cards.dataset_card(manifest, is_reused=is_reused, artifacts=artifacts),
+            cards.dataset_card(
+                manifest,
+                is_reused=is_reused,
+                artifacts=artifacts,
+                ancestors=_ancestors(plan.warehouse, manifest),
+                readers=readers(ref["dataset"]),
+            ),
             key=cards.key(ref["dataset"]),
             description=cards.grain(ref["dataset"]),
         )
@@ -60,6 +76,61 @@ def publish(
     if picture:
         create_markdown_artifact(picture, key=cards.key(plan.stage, "picture"))
     return made
+
+
+def _ancestors(root: str, manifest: Manifest) -> list[Manifest]:
+    """Everything a version was made from, one version a dataset: the nearest."""
+    found: dict[str, Manifest] = {}
+    waiting = sorted(manifest.parents.items())
+    while waiting:
+        name, version = waiting.pop(0)
+        if name not in found and name != manifest.dataset:
+            found[name] = _manifest(root, name, version)
+            waiting += sorted(found[name].parents.items())
+    return [found[name] for name in TABLES if name in found]
+
+
+# A version is immutable, and each card of a run draws most of the cards before it.
+@cache
+def _manifest(root: str, dataset: str, version: str) -> Manifest:
+    return warehouse_at(root).manifest(dataset, version)
+
+
+def follow(stage: str, futures: list[PrefectFuture[Any]]) -> None:
+    """Waits for a stage's shards, and keeps a progress artifact for a stage of more than one."""
+    if len(futures) < 2:
+        wait(futures)
+        return
+    title = f"{stage}: shards done, of {len(futures)}"
+    bar = create_progress_artifact(0.0, key=cards.key(stage, "progress"), description=title)
+    shown = 0
+    for n_done, _ in enumerate(as_completed(futures), 1):
+        percent = 100 * n_done // len(futures)
+        # Each update is a request to the server, so there are at most twenty.
+        if percent >= shown + 5 or n_done == len(futures):
+            shown = percent
+            update_progress_artifact(_only(bar), float(percent))
+
+
+def _only(made: Any) -> UUID:
+    """Prefect's functions of both colors, called where there is no event loop."""
+    if not isinstance(made, UUID):
+        raise TypeError("publish: an artifact was made in an event loop, expected none")
+    return made
+
+
+@cache
+def readers(dataset: str) -> tuple[str, ...]:
+    """Datasets that a stage of some flow makes from this one, in the order of the flows."""
+    from tasks.planning import OWN_STAGES, PRISM_STAGES, STAGES
+
+    found = [
+        name
+        for stage in (*STAGES, *PRISM_STAGES, *OWN_STAGES)
+        if dataset in stage.reads
+        for name in stage.writes
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def asset_key(warehouse: Path, dataset: str) -> str:
@@ -93,10 +164,31 @@ def _emit(manifest: Manifest, root: Path) -> None:
 
 
 @task(name="publish lineage", task_run_name="publish lineage", cache_policy=NO_CACHE)
-def publish_lineage(warehouse: str, datasets: dict[str, str], artifacts: dict[str, str]) -> None:
-    """Leaves the graph of all datasets of a run, every node a link to its card. Safe to repeat."""
+def publish_lineage(
+    warehouse: str, datasets: dict[str, str], artifacts: dict[str, str], reused: list[str]
+) -> None:
+    """Leaves the graph of all datasets of a run, every node a link to its card. Safe to repeat.
+
+    Cards are written again with links to the cards of what was made from them, which came later.
+
+    Args:
+        warehouse: Folder of the warehouse.
+        datasets: Versions of the run.
+        artifacts: Artifact ids of their cards.
+        reused: Datasets that the run found.
+    """
     store = warehouse_at(warehouse)
     manifests = [store.manifest(name, version) for name, version in datasets.items()]
+    with get_client(sync_client=True) as client:
+        for one in manifests:
+            text = cards.dataset_card(
+                one,
+                is_reused=one.dataset in reused,
+                artifacts=artifacts,
+                ancestors=_ancestors(warehouse, one),
+                readers=[name for name in readers(one.dataset) if name in datasets],
+            )
+            client.update_artifact(UUID(artifacts[one.dataset]), ArtifactUpdate(data=text))
     create_markdown_artifact(
         cards.lineage_graph(manifests, artifacts),
         key=cards.LINEAGE,

@@ -109,6 +109,7 @@ def summarize_own(config: OwnConfig, chain: Chain) -> dict[str, Any]:
     return {
         "calls_made": chain.count.made,
         "datasets": dict(chain.datasets),
+        "warnings": list(chain.warnings),
         "accuracy": accuracy,
         "facts": {row["fact"]: row["n_counted"] for row in facts},
         "start": load_model(models, "pref").config.start,

@@ -94,10 +94,11 @@ def _faulty_rows(warehouse: Warehouse, manifest: Manifest) -> list[str]:
     rows = warehouse.read(manifest.dataset, manifest.version)
     if rows.num_rows != manifest.n_rows:
         return [f"it has {rows.num_rows} rows, expected {manifest.n_rows} as committed"]
-    return [str(fault) for fault in check_rows(table, rows, _parent_keys(warehouse, manifest))]
+    return [str(fault) for fault in check_rows(table, rows, parent_keys(warehouse, manifest))]
 
 
-def _parent_keys(warehouse: Warehouse, manifest: Manifest) -> dict[str, pa.ChunkedArray]:
+def parent_keys(warehouse: Warehouse, manifest: Manifest) -> dict[str, pa.ChunkedArray]:
+    """Values that a version's foreign keys may have: "table.column" of its parents -> values."""
     keys = {}
     targets = {
         target for several in TABLES[manifest.dataset].foreign.values() for target in several

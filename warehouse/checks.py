@@ -3,7 +3,7 @@
 It reads no files and repairs nothing: a fault is reported, never filled in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -21,12 +21,14 @@ class Fault:
     """One broken constraint, over all rows that break it.
 
     Attributes:
+        kind: Which constraint, one of `warehouse.fields.CONSTRAINTS`.
         column: Column or columns concerned.
         problem: What was found instead of what is declared.
         n_rows: Rows concerned.
         examples: Keys of up to three of them.
     """
 
+    kind: str
     column: str
     problem: str
     n_rows: int
@@ -125,6 +127,39 @@ def check_rows(
     return checker.faults()
 
 
+def key_of(table: Table) -> str:
+    """How a fault names a table's key."""
+    return f"key ({', '.join(table.key)})"
+
+
+def declared_constraints(table: Table, known: Collection[str] = ()) -> list[tuple[str, str]]:
+    """What `check_rows` looks at, as (kind, columns); a fault has the same two words.
+
+    Args:
+        table: The declared table.
+        known: "table.column" of the values that foreign keys may have; a foreign key is looked at
+            where it points to one of them or to the table itself.
+    """
+    found = [("key", key_of(table))]
+    for name in table.columns:
+        declared = FIELDS[name]
+        is_list = pa.types.is_list(declared.type)
+        if name not in table.nullable or is_list:
+            found.append(("not_null", name))
+        if declared.allowed is not None:
+            found.append(("values", name))
+        element = declared.type.value_type if is_list else declared.type
+        is_float = pa.types.is_floating(element)
+        if is_float or declared.low is not None or declared.high is not None:
+            found.append(("range", name))
+    found += [("exclusive", f"{one} and {other}") for one, other in table.one_null]
+    for column, targets in table.foreign.items():
+        here = {target for target in targets if target.partition(".")[0] == table.name}
+        if here or set(targets) & set(known):
+            found.append(("foreign_key", column))
+    return found
+
+
 @dataclass
 class _Tally:
     n_rows: int = 0
@@ -140,7 +175,7 @@ class RowChecker:
 
     def __init__(self, table: Table, parents: Mapping[str, pa.ChunkedArray] | None = None) -> None:
         self._table = table
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._kept: list[pa.Table] = []
         self._known: dict[str, pa.Array] = {}
         self._own: dict[str, str] = {}
@@ -161,7 +196,7 @@ class RowChecker:
             self._check_column(rows, FIELDS[name])
         for one, other in self._table.one_null:
             same = pc.equal(pc.is_null(rows.column(one)), pc.is_null(rows.column(other)))
-            self._note(f"{one} and {other}", "are both null or both set", rows, same)
+            self._note("exclusive", f"{one} and {other}", "are both null or both set", rows, same)
         for column, known in self._known.items():
             if column not in self._own:
                 self._check_foreign(rows, column, known)
@@ -182,36 +217,38 @@ class RowChecker:
                     known.append(self._known[column])
                 self._check_foreign(kept, column, pa.concat_arrays(known))
         return tuple(
-            Fault(column, problem, tally.n_rows, tuple(tally.examples))
-            for (column, problem), tally in self._tallies.items()
+            Fault(kind, column, problem, tally.n_rows, tuple(tally.examples))
+            for (kind, column, problem), tally in self._tallies.items()
         )
 
     def _check_column(self, rows: pa.Table, declared: Field) -> None:
         name, values = declared.name, rows.column(declared.name)
         if name not in self._table.nullable and values.null_count:
-            self._note(name, "is null", rows, pc.is_null(values))
+            self._note("not_null", name, "is null", rows, pc.is_null(values))
         if name in self._table.key and pa.types.is_string(declared.type):
-            self._note(name, "is empty", rows, pc.equal(values, ""))
+            self._note("not_null", name, "is empty", rows, pc.equal(values, ""))
         if declared.allowed is not None:
             known = pc.is_in(values, value_set=pa.array(declared.allowed, declared.type))
             is_wrong = pc.and_(pc.is_valid(values), pc.invert(known))
-            self._note(name, f"is not one of {'/'.join(declared.allowed)}", rows, is_wrong)
+            self._note(
+                "values", name, f"is not one of {'/'.join(declared.allowed)}", rows, is_wrong
+            )
         if pa.types.is_list(declared.type):
             elements = pc.list_flatten(values)
             if elements.null_count:
-                self._note_elements(name, "holds a null", rows, pc.is_null(elements))
+                self._note_elements("not_null", name, "holds a null", rows, pc.is_null(elements))
             for problem, is_wrong in _number_faults(elements, declared):
-                self._note_elements(name, f"holds a value that {problem}", rows, is_wrong)
+                self._note_elements("range", name, f"holds a value that {problem}", rows, is_wrong)
         else:
             for problem, is_wrong in _number_faults(values, declared):
-                self._note(name, problem, rows, is_wrong)
+                self._note("range", name, problem, rows, is_wrong)
 
     def _check_foreign(self, rows: pa.Table, column: str, known: pa.Array) -> None:
         values = rows.column(column)
         is_known = pc.is_in(values, value_set=known)
         is_wrong = pc.and_(pc.is_valid(values), pc.invert(is_known))
         targets = " or ".join(self._table.foreign[column])
-        self._note(column, f"names no {targets}", rows, is_wrong)
+        self._note("foreign_key", column, f"names no {targets}", rows, is_wrong)
 
     def _check_key(self, kept: pa.Table) -> None:
         key = self._table.key
@@ -222,22 +259,24 @@ class RowChecker:
             n_rows = pc.sum(repeated.column("count_all")).as_py()
             examples = self._examples(first.slice(0, MAX_EXAMPLES))
             tally = _Tally(n_rows, examples)
-            self._tallies[(f"key ({', '.join(key)})", "is not unique")] = tally
+            self._tallies["key", key_of(self._table), "is not unique"] = tally
 
     def _note_elements(
-        self, column: str, problem: str, rows: pa.Table, is_wrong: pa.ChunkedArray
+        self, kind: str, column: str, problem: str, rows: pa.Table, is_wrong: pa.ChunkedArray
     ) -> None:
         if pc.any(is_wrong).as_py():
             owners = pc.list_parent_indices(_flat(rows.column(column)))
             wrong_owners = pc.unique(pc.filter(owners, _flat(is_wrong)))
             index = pa.array(range(rows.num_rows), pa.int64())
-            self._note(column, problem, rows, pc.is_in(index, value_set=wrong_owners))
+            self._note(kind, column, problem, rows, pc.is_in(index, value_set=wrong_owners))
 
-    def _note(self, column: str, problem: str, rows: pa.Table, is_wrong: pa.ChunkedArray) -> None:
+    def _note(
+        self, kind: str, column: str, problem: str, rows: pa.Table, is_wrong: pa.ChunkedArray
+    ) -> None:
         n_wrong = pc.sum(is_wrong).as_py() or 0
         if not n_wrong:
             return
-        tally = self._tallies.setdefault((column, problem), _Tally())
+        tally = self._tallies.setdefault((kind, column, problem), _Tally())
         tally.n_rows += n_wrong
         n_wanted = MAX_EXAMPLES - len(tally.examples)
         if n_wanted > 0:

@@ -16,6 +16,7 @@ UNPARSED_REASONS = (
 CHECK_KINDS = (
     "null_persona", "swapped_persona", "repeat", "identical", "second_judge", "human",
 )  # fmt: skip
+CONSTRAINTS = ("key", "not_null", "values", "range", "exclusive", "foreign_key")
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,27 @@ _DECLARED = (
         "margin_correlation", None, "Correlation of margins fitted on one and the other judge."
     ),
     _fraction("subspace_cosine", "cosine", "Mean cosine of angles between the fitted spaces."),
+    # checks of the data
+    _text("checked_dataset", "Dataset that was checked."),
+    _text("checked_version", "Version of the dataset that was checked."),
+    _text(
+        "check_name",
+        "What was checked: a constraint that the table declares, coverage, or drift against the"
+        " version before it.",
+        (*CONSTRAINTS, "coverage", "drift"),
+    ),
+    _text("checked_columns", "Column, columns or measure that the check is about."),
+    _text(
+        "outcome",
+        "passed; warned = told and gone on; failed = what is downstream was stopped.",
+        ("passed", "warned", "failed"),
+    ),
+    _count("n_checked", "rows", "Rows or cells that were looked at."),
+    _count("n_faulty", "rows", "Rows or cells that break the constraint, or changed most."),
+    _text("faulty_rows", "Keys of up to three of these and what is wrong; null if there are none."),
+    _number("previous_value", None, "The number in the version before it; null without one."),
+    _number("tolerance", None, "How far the number may be off; null where nothing is off at all."),
+    _text("previous_version", "Version that it was compared with; null where none was."),
     # splits
     _text("entity_kind", "Whether the row is about a persona or a pair.", ("persona", "pair")),
     _text("entity_id", "The persona_id or pair_id."),

@@ -409,6 +409,20 @@ _DECLARED = (
     ),
     *WIN_TABLES,
     Table(
+        name="data_checks",
+        grain="One row is one check of one dataset of a run.",
+        absent="The dataset came later, or there is no earlier version to compare with.",
+        key=("checked_dataset", "check_name", "checked_columns"),
+        columns=(
+            "checked_dataset", "checked_version", "check_name", "checked_columns", "outcome",
+            "n_checked", "n_faulty", "faulty_rows", "value", "previous_value", "tolerance",
+            "previous_version",
+        ),
+        nullable=frozenset(
+            {"faulty_rows", "value", "previous_value", "tolerance", "previous_version"}
+        ),
+    ),
+    Table(
         name="report",
         grain="One row is one number that the report prints.",
         absent="The report does not print that number.",

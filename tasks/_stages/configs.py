@@ -52,12 +52,16 @@ def stage_configs(config: AnyFlowConfig, encoder: dict[str, Any] | None = None) 
         InputRejected, PromptError, ModelError: A file, template or encoder cannot be used.
     """
     if isinstance(config, PrismConfig):
-        return _prism(config, encoder)
+        return _checked(config, "prism", _prism(config, encoder))
     if isinstance(config, AttributesConfig):
-        return _attributes(config, encoder)
+        return _checked(config, "attributes", _attributes(config, encoder))
     if isinstance(config, OwnConfig):
-        return _own(config, encoder)
+        return _checked(config, "own", _own(config, encoder))
     raise TypeError(f"no flow has the configuration {type(config).__name__}")
+
+
+def _checked(config: AnyFlowConfig, flow: str, stages: StageConfigs) -> StageConfigs:
+    return {**stages, "data_checks": {**as_json(config.checks), "flow": flow}}
 
 
 def stage_places(config: AnyFlowConfig) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks._stages.data_checks import checks_shown
 from tasks._stages.figures import OWN_LOOK, accuracy_by_answers
 from tasks._stages.report import dataset_row, in_order, page_environment, page_source
 from tasks._stages.stage import Inputs, Output, Stage
@@ -39,6 +40,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
             facts=facts,
             start=load_model(inputs.folder("models"), "pref").config.start,
             figure=figure.svg,
+            data_checks=checks_shown(inputs),
             datasets=[dataset_row(one) for one in in_order(manifests)],
         )
     )
@@ -75,6 +77,7 @@ STAGE = Stage(
         "split_facts", "embeddings", "text_features", "models", "base_rewards", "user_weights",
         "adapted_weights", "questions", "pair_accuracy", "accuracy_means",
     ),
+    may_read=("data_checks",),
     writes=("report",),
     module=__name__,
     build=build,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from jinja2 import Environment
 
 from tasks._stages import figures
+from tasks._stages.data_checks import checks_shown
 from tasks._stages.figures import LOOK
 from tasks._stages.stage import Inputs, Output, Stage
 from warehouse.manifest import Manifest
@@ -53,6 +54,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         audit=audit,
         slices=_slices(inputs),
         checks=checks,
+        data_checks=checks_shown(inputs),
         funnel=_funnel(inputs),
         alignment=alignment,
         base_rewards=base_rewards,
@@ -358,7 +360,7 @@ STAGE = Stage(
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
         "win_check_judgments", "win_rates", "win_differences", "win_checks",
     ),
-    may_read=("backbones",),
+    may_read=("backbones", "data_checks"),
     writes=("report",),
     module=__name__,
     build=build,

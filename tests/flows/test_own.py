@@ -45,7 +45,7 @@ def test_a_second_run_from_the_folder_finds_everything(
     again = pref.run("run", "own", "--data", "data", "-w", "w", *SMALL, "--json")
     assert again.code == 0, again.err
     assert again.found["datasets"] == done.found["datasets"]
-    assert again.err.count("cached") == 9
+    assert again.err.count("cached") == 11
 
 
 def test_a_plan_says_that_nothing_is_bought(first: tuple[Pref, Path, Finished]) -> None:

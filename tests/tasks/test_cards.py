@@ -40,9 +40,9 @@ CHAIN = [
 def test_a_card_links_every_parent_to_its_page_in_the_same_run() -> None:
     text = cards.dataset_card(CHAIN[3], is_reused=True, artifacts={"pairs": "id-1"})
     assert "**reused**" in text
-    assert "(/artifacts/artifact/id-1)" in text
+    assert "(../artifact/id-1)" in text
     # A parent published elsewhere is found under its key.
-    assert "(/artifacts/key/prompts)" in text
+    assert "(../key/prompts)" in text
 
 
 def test_a_graph_leaves_out_edges_that_a_longer_way_says_already() -> None:
@@ -62,8 +62,8 @@ def test_every_dataset_of_a_run_is_a_node_with_a_link() -> None:
     ids = {one.dataset: f"id-{one.dataset}" for one in CHAIN}
     text = cards.lineage_graph(CHAIN, ids)
     for one in CHAIN:
-        assert f'click {one.dataset} "/artifacts/artifact/id-{one.dataset}"' in text
-        assert f"[{one.dataset}](/artifacts/artifact/id-{one.dataset})" in text
+        assert f'click {one.dataset} "../artifact/id-{one.dataset}"' in text
+        assert f"[{one.dataset}](../artifact/id-{one.dataset})" in text
 
 
 def test_keys_are_such_as_prefect_takes() -> None:

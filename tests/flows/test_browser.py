@@ -1,0 +1,135 @@
+"""What a person sees in Prefect's UI: a real server, a real run, a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.browser import CHROMIUM, Browser
+from tests.flows.conftest import Finished, Pref
+from tests.flows.test_deploy import Api
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+# From a model down to what was asked, each the parent of the one before.
+WAY = ("models", "preferences", "judgments", "pairs", "prompts")
+
+
+@pytest.fixture(scope="module")
+def ran(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    home = tmp_path_factory.mktemp("seen")
+    done = Pref(home, prefect_server).attributes(home / "data")
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path / "profile") as opened:
+        yield opened
+
+
+def artifacts(url: str, key: str) -> list[dict[str, Any]]:
+    wanted = {"key": {"any_": [key]}}
+    found = Api(url).post("/artifacts/filter", artifacts=wanted, sort="CREATED_DESC")
+    return list(found)
+
+
+def title(ran: Finished, dataset: str) -> str:
+    return f"{dataset} {ran.found['datasets'][dataset]}"
+
+
+def open_model(browser: Browser, ran: Finished, server: str) -> None:
+    """Goes to the model's card of this run as the UI's own list of its versions leads there."""
+    site = server.removesuffix("/api")
+    browser.go(site)
+    browser.see("Dashboard")
+    # Whoever has no preference gets the newer UI, the one that draws graphs.
+    assert browser.ask("location.pathname").startswith("/v2/")
+    card = next(one for one in artifacts(server, "models") if title(ran, "models") in one["data"])
+    browser.go(f"{site}/v2/artifacts/key/models")
+    browser.click(f"a[href*='{card['id']}']")
+    browser.see(title(ran, "models"))
+
+
+def row_link(name: str, row: str) -> str:
+    """A selector of the link to a dataset in a row of a card's table."""
+    return f"td a[data-{row}='{name}']"
+
+
+def mark_links(browser: Browser) -> None:
+    """Gives each link of a card's table its row and its dataset, to be found by."""
+    browser.ask(
+        "document.querySelectorAll('tr').forEach(row => { const name ="
+        " row.cells[0]?.innerText.trim().replace(' ', '-'); if (!name) return;"
+        " row.querySelectorAll('a').forEach(link => { if (/^[a-z-]+$/.test(name))"
+        " link.setAttribute('data-' + name, link.innerText.trim().split(' ')[0]); }); })"
+    )
+
+
+def test_links_lead_from_a_model_to_its_prompts_and_back_one_click_a_hop(
+    browser: Browser, ran: Finished, prefect_server: str
+) -> None:
+    open_model(browser, ran, prefect_server)
+    for parent in WAY[1:]:
+        mark_links(browser)
+        browser.click(row_link(parent, "parents"))
+        browser.see(title(ran, parent))
+        browser.see("stage code")
+    for child in reversed(WAY[:-1]):
+        mark_links(browser)
+        browser.click(row_link(child, "read-by"))
+        browser.see(title(ran, child))
+        browser.see("stage code")
+    assert browser.ask("location.pathname").startswith("/v2/")
+
+
+def test_a_node_of_a_cards_graph_leads_to_that_datasets_card(
+    browser: Browser, ran: Finished, prefect_server: str
+) -> None:
+    open_model(browser, ran, prefect_server)
+    for dataset in ("judgments", "prompts"):
+        browser.click(f"svg g.node[id*='-{dataset}-']")
+        browser.see(title(ran, dataset))
+
+
+def test_the_graph_of_the_run_has_a_node_for_every_dataset_and_each_is_a_link(
+    browser: Browser, ran: Finished, prefect_server: str
+) -> None:
+    card = artifacts(prefect_server, "lineage")[0]
+    browser.go(f"{prefect_server.removesuffix('/api')}/v2/artifacts/artifact/{card['id']}")
+    for dataset in ran.found["datasets"]:
+        browser.see(dataset)
+    browser.click("svg g.node[id*='-report-']")
+    browser.see(title(ran, "report"))
+
+
+def test_a_card_tells_what_an_auditor_asks(ran: Finished, prefect_server: str) -> None:
+    card = next(
+        one["data"]
+        for one in artifacts(prefect_server, "judgments")
+        if title(ran, "judgments") in one["data"]
+    )
+    for row in (
+        "rows", "parents", "read by", "stage code", "templates", "models", "calls", "tokens",
+        "cost of all replies", "code commit", "checks passed", "finished",
+    ):  # fmt: skip
+        assert f"| {row} |" in card, row
+    assert "**computed**" in card
+    assert re.search(r"judge_attributes v\d+ `[0-9a-f]{12}`", card)
+    assert "480 made" in card
+
+
+def test_stages_of_calls_are_named_with_their_shards_and_have_a_progress_bar(
+    ran: Finished, prefect_server: str
+) -> None:
+    names = {one["name"] for one in Api(prefect_server).post("/flow_runs/filter")}
+    assert "judge: 12 shards" in names
+    bar = artifacts(prefect_server, "judge-progress")[0]
+    assert (bar["type"], bar["data"]) == ("progress", 100.0)

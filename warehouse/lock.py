@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,25 +14,32 @@ from warehouse.errors import WarehouseBusy
 from warehouse.manifest import utc_text
 from warehouse.paths import disk_errors
 
+# Opening a warehouse and checking a request hold the lock for a moment each; a run holds it for
+# long. A run must not be turned away by somebody who only looked.
+MOMENT_S = 0.5
+_POLL_S = 0.01
+
 
 @contextmanager
-def hold_lock(path: Path, started_at: datetime) -> Iterator[None]:
+def hold_lock(path: Path, started_at: datetime, patience_s: float = MOMENT_S) -> Iterator[None]:
     """Hold a lock file, with the holder's process and start written into it.
 
     Args:
         path: The lock file, directly in the warehouse folder.
         started_at: When the holder started, UTC.
+        patience_s: How long to wait for another holder.
 
     Raises:
-        WarehouseBusy: Someone else holds it; the line names their process and start.
+        WarehouseBusy: Someone else holds it all that time; the line names their process and start.
     """
     with disk_errors("the lock file", path.parent):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WarehouseBusy(_busy_line(path, descriptor)) from None
+        end_s = time.monotonic() + patience_s
+        while not _is_locked(descriptor):
+            if time.monotonic() >= end_s:
+                raise WarehouseBusy(_busy_line(path, descriptor))
+            time.sleep(_POLL_S)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -48,6 +56,14 @@ def hold_lock(path: Path, started_at: datetime) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _busy_line(path: Path, descriptor: int) -> str:

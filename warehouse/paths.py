@@ -272,10 +272,17 @@ def _held_folder(parent: Path) -> tuple[Path, int]:
 
 
 def sweep(parent: Path) -> int:
-    """Delete the temporary folders that no living process holds; how many there were."""
+    """Delete the temporary files, and the folders that no living process holds; how many.
+
+    The caller keeps other writers away: a file does not tell whether somebody is writing it.
+    """
     n_swept = 0
     for folder in sorted(parent.glob(f"{_TEMPORARY}*")):
         with suppress(OSError):
+            if folder.is_file():
+                folder.unlink()
+                n_swept += 1
+                continue
             descriptor = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

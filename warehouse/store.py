@@ -25,7 +25,7 @@ from warehouse.errors import (
     DatasetMissing,
     WarehouseError,
 )
-from warehouse.lock import hold_lock
+from warehouse.lock import MOMENT_S, hold_lock
 from warehouse.manifest import Manifest, Provenance, content_hash
 from warehouse.paths import (
     MANIFEST_NAME,
@@ -329,22 +329,26 @@ class Warehouse:
     # One writer at a time
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, patience_s: float = MOMENT_S) -> Iterator[None]:
         """Keep other runs off the warehouse; the kernel frees it if the process dies.
+
+        Args:
+            patience_s: How long to wait for another holder.
 
         Raises:
             WarehouseBusy: Another run holds it; the line names its process and start.
         """
-        with hold_lock(self._layout.lock, self._clock()):
+        with hold_lock(self._layout.lock, self._clock(), patience_s):
             yield
 
     def sweep(self) -> int:
         """Delete what killed writers left half-written, unless a run is going on; how many."""
-        leftovers = [folder for name in TABLES if (folder := self._layout.dataset(name)).is_dir()]
+        places = [*map(self._layout.dataset, TABLES), self._layout.runs]
+        leftovers = [folder for folder in places if folder.is_dir()]
         if not leftovers:
             return 0
         try:
-            with self.lock():
+            with self.lock(patience_s=0.0):
                 return sum(sweep(folder) for folder in leftovers)
         except WarehouseError:
             # Busy, or not ours to write: the next run sweeps, and readers never look there.

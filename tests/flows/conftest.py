@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,15 +98,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("server")
-    port = free_port()
-    log = (home / "server.log").open("w")
+@contextmanager
+def serving(home: Path, port: int, **env: str) -> Iterator[str]:
+    """A server as `pref server` starts it, with its database under ``home``; its API's URL."""
+    log = (home / "server.log").open("a")
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "server", "--port", str(port)],
         cwd=home,
-        env=Pref(home, None).env,
+        env={**Pref(home, None).env, **env},
         stdout=log,
         stderr=log,
         start_new_session=True,
@@ -124,6 +124,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
         log.close()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("server"), free_port()) as url:
+        yield url
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_an_interrupted_run_stops_soon_and_can_be_resumed(
     process = pref.start(*attributes_words(warehouse, *UNHURRIED))
     wait_until_judging(warehouse, process, 100)
     process.send_signal(getattr(signal, name))
-    process.communicate(timeout=30)
+    process.communicate(timeout=5)
     assert process.returncode != 0
     kept = committed_calls(warehouse)
     done = pref.attributes(warehouse, *UNHURRIED)
@@ -137,23 +137,35 @@ def test_caps_stop_cleanly_and_the_run_goes_on_without_them(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_one_line_and_nothing_half_written_is_seen(
-    prefect_server: str, tmp_path: Path
+@pytest.mark.parametrize("size_kb", [600, 1200])
+def test_a_full_disk_is_one_line_and_with_more_space_the_same_command_finishes(
+    size_kb: int,
+    undisturbed: tuple[dict[str, bytes], dict[str, Any]],
+    prefect_server: str,
+    tmp_path: Path,
 ) -> None:
+    expected, found = undisturbed
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(disk)], check=False
     )
     if mounted.returncode != 0:
         pytest.skip("no small disk can be mounted here")
     try:
-        done = Pref(tmp_path, prefect_server).attributes(disk / "data")
+        pref = Pref(tmp_path, prefect_server)
+        done = pref.attributes(disk / "data", *UNHURRIED)
         assert done.code == 1, done.err
         assert "Traceback" not in done.err
         assert "space" in done.line
         for path in (disk / "data").glob("*/version=*"):
             assert (path / "manifest.json").is_file()
+        kept = committed_calls(disk / "data")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        done = pref.attributes(disk / "data", *UNHURRIED)
+        assert done.code == 0, done.err
+        assert done.found["calls_made"] == found["calls_made"] - kept
+        assert parquet_bytes(disk / "data") == expected
     finally:
         subprocess.run(["umount", str(disk)], check=False)
         shutil.rmtree(disk, ignore_errors=True)

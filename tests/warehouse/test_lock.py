@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_a_second_holder_in_the_same_process_is_refused_too(warehouse: Warehouse
         pass
     with warehouse.lock():
         pass
+
+
+def test_who_only_looks_turns_no_run_away(tmp_path: Path) -> None:
+    warehouse = open_warehouse(tmp_path)
+    with holder(tmp_path) as child:
+        assert child.stdin is not None
+        ending = threading.Timer(0.1, child.stdin.close)
+        ending.start()
+        with warehouse.lock(patience_s=30.0):
+            assert child.wait() == 0
 
 
 def test_a_free_lock_names_nobody(warehouse: Warehouse) -> None:

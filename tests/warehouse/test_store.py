@@ -265,6 +265,15 @@ def test_a_killed_writer_leaves_no_dataset_and_the_next_opening_sweeps(
     assert warehouse.commit("prompts", provenance("ingest"), prompts()).n_rows == 2
 
 
+def test_a_run_killed_while_it_wrote_its_record_leaves_nothing_behind(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    left = runs / ".tmp-r1.json-abc"
+    left.write_bytes(b"{")
+    assert open_warehouse(tmp_path).runs() == []
+    assert not left.exists()
+
+
 def test_sweeping_waits_while_a_run_holds_the_warehouse(warehouse: Warehouse) -> None:
     left = warehouse.root / "prompts" / ".tmp-left"
     left.mkdir(parents=True)

@@ -57,28 +57,43 @@ def lineage(
     name: Annotated[
         str,
         typer.Argument(
-            help="A dataset; with --forward also call:KEY, template:NAME, model:NAME, persona:ID,"
-            " prompt:ID, pair:ID or response:ID."
+            help="A dataset, figure:NAME of the report, or weights:PERSONA; with --forward also"
+            " call:KEY, template:NAME, model:NAME, persona:ID, prompt:ID, pair:ID or response:ID."
         ),
     ],
     version: Annotated[str | None, typer.Argument(help="Its version; default: current.")] = None,
     forward: Annotated[
         bool, typer.Option("--forward", help="Show what was built on it instead.")
     ] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Name the calls behind it, with --json all of them.")
+    ] = False,
     warehouse: WarehouseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a dataset was made from, down to the prompts; or what was built on something."""
+    """Show what something was made from, down to prompts and calls; or what was built on it."""
+    store = open_store(warehouse)
     if forward:
-        _forward(open_store(warehouse), name, version, as_json=as_json)
+        _forward(store, name, version, as_json=as_json)
         return
+    from warehouse.behind import as_row, calls_behind, start_of
     from warehouse.lineage import lineage_tree, render_lines, to_json
 
-    tree = lineage_tree(open_store(warehouse), name, version)
+    start = start_of(store, name, version)
+    tree = lineage_tree(store, start.dataset, start.version)
+    with_calls = calls or start.person is not None
+    behind = calls_behind(store, tree, start.person) if with_calls else []
     if as_json:
-        sys.stdout.write(json.dumps(to_json(tree), indent=1) + "\n")
-    else:
-        sys.stdout.write("\n".join(render_lines(tree)) + "\n")
+        keys = [
+            {**as_row(one), "request_keys": one.request_keys, "of_the_user": one.of_person}
+            for one in behind
+        ]
+        found = {**to_json(tree), **({"calls": keys} if with_calls else {})}
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    sys.stdout.write("\n".join(render_lines(tree)) + "\n")
+    if with_calls:
+        show_rows([as_row(one) for one in behind])
 
 
 def _forward(store: Any, name: str, version: str | None, *, as_json: bool) -> None:

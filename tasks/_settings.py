@@ -28,6 +28,7 @@ class Environment(NamedTuple):
     warehouse: str | None
     ledger_url: str | None
     tiktoken_cache: str | None
+    openlineage: str | None = None
 
 
 def read_environment() -> Environment:
@@ -42,6 +43,7 @@ def read_environment() -> Environment:
         warehouse=get("PREF_WAREHOUSE"),
         ledger_url=get("PREF_LEDGER_URL"),
         tiktoken_cache=get("TIKTOKEN_CACHE_DIR") or get("DATA_GYM_CACHE_DIR"),
+        openlineage=get("PREF_OPENLINEAGE"),
     )
 
 

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 
 from tasks import _runs as runs
 from tasks._engines import close_engines, endpoint_address, endpoint_name
+from tasks._openlineage import LineageSender
 from tasks._settings import read_environment
 from tasks._stages.calls import n_shards
 from tasks._stages.configs import stage_configs, stage_places
@@ -84,6 +85,7 @@ class Chain(AbstractContextManager["Chain"]):
         self.warnings: list[str] = []
         self._artifacts: dict[str, str] = {}
         self._reused: set[str] = set()
+        self._lineage: LineageSender | None = None
         self.count = CallCount()
         self._config = config
         self._run_shards = run_shards
@@ -102,8 +104,13 @@ class Chain(AbstractContextManager["Chain"]):
             WarehouseBusy: Another run is at work there, for longer than the settings let us wait.
         """
         settings = self._calls.settings if self._calls else CallSettings()
+        target = read_environment().openlineage
+        if target is not None:
+            self._lineage = LineageSender(target, self._warehouse.root, self.flow, self._run_id)
         self._lock = self._locked(settings.wait_for_warehouse_s)
         self._record(is_running=True, is_complete=False)
+        if self._lineage is not None:
+            self._lineage.began()
         return self
 
     def _locked(self, wait_s: float) -> AbstractContextManager[None]:
@@ -133,6 +140,8 @@ class Chain(AbstractContextManager["Chain"]):
                     str(self._warehouse.root), self.datasets, self._artifacts, sorted(self._reused)
                 )
             self._record(is_running=False, is_complete=kind is None)
+            if self._lineage is not None:
+                self._lineage.ended(error)
         finally:
             self._lock.__exit__(kind, error, trace)
 
@@ -143,8 +152,13 @@ class Chain(AbstractContextManager["Chain"]):
             "calls_reused": self.count.reused,
             "cost_usd": self.count.spent_usd,
             "datasets": dict(self.datasets),
-            "warnings": list(self.warnings),
+            "warnings": self.warned(),
         }
+
+    def warned(self) -> list[str]:
+        """What went on although something is not as it should be."""
+        fault = self._lineage.fault if self._lineage is not None else None
+        return [*self.warnings, *([fault] if fault else [])]
 
     def step(self, step: Step) -> None:
         """Runs a stage that makes no calls, or finds its datasets."""
@@ -204,6 +218,10 @@ class Chain(AbstractContextManager["Chain"]):
         self._reused = self._reused | names if is_reused else self._reused - names
         self.count = self.count + count
         self._artifacts |= publish(plan, refs, is_reused, self._artifacts)
+        if self._lineage is not None and not is_reused:
+            self._lineage.made(
+                [self._warehouse.manifest(one, plan.version) for one in sorted(names)]
+            )
         rows = {ref["dataset"]: ref["n_rows"] for ref in refs}
         _tell(StageEvent(plan.stage, is_reused, 0, count, rows))
 

@@ -109,7 +109,7 @@ def summarize_own(config: OwnConfig, chain: Chain) -> dict[str, Any]:
     return {
         "calls_made": chain.count.made,
         "datasets": dict(chain.datasets),
-        "warnings": list(chain.warnings),
+        "warnings": chain.warned(),
         "accuracy": accuracy,
         "facts": {row["fact"]: row["n_counted"] for row in facts},
         "start": load_model(models, "pref").config.start,

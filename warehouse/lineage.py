@@ -71,6 +71,11 @@ def to_json(node: Node) -> dict[str, Any]:
     return {"root": [node.manifest.dataset, node.manifest.version], "datasets": datasets}
 
 
+def ancestors(node: Node) -> list[Node]:
+    """A dataset and everything it was made from, each once, parents before children."""
+    return _children_first(node)[::-1]
+
+
 def _lines(node: Node, lead: str, lead_below: str, seen: set[str]) -> Iterator[str]:
     manifest = node.manifest
     title = f"{manifest.dataset} {manifest.version}"

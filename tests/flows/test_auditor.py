@@ -1,8 +1,10 @@
-"""What a person sees in Prefect's UI: a real server, a real run, a real browser."""
+"""What an auditor is shown: in Prefect's UI, by a real browser, and by the commands of the page."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,20 +12,21 @@ from typing import Any
 import pytest
 
 from tests.flows.browser import CHROMIUM, Browser
-from tests.flows.conftest import Finished, Pref
+from tests.flows.conftest import ROOT, SMALL, Finished, Pref
 from tests.flows.test_deploy import Api
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
+pytestmark = pytest.mark.slow
 # From a model down to what was asked, each the parent of the one before.
 WAY = ("models", "preferences", "judgments", "pairs", "prompts")
 
 
 @pytest.fixture(scope="module")
-def ran(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    home = tmp_path_factory.mktemp("seen")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("seen")
+
+
+@pytest.fixture(scope="module")
+def ran(prefect_server: str, home: Path) -> Finished:
     done = Pref(home, prefect_server).attributes(home / "data")
     assert done.code == 0, done.err
     return done
@@ -31,6 +34,8 @@ def ran(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Finish
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
     with Browser(tmp_path / "profile") as opened:
         yield opened
 
@@ -133,3 +138,36 @@ def test_stages_of_calls_are_named_with_their_shards_and_have_a_progress_bar(
     assert "judge: 12 shards" in names
     bar = artifacts(prefect_server, "judge-progress")[0]
     assert (bar["type"], bar["data"]) == ("progress", 100.0)
+
+
+def told_commands() -> list[list[str]]:
+    """The commands of the page's blocks, in their order."""
+    text = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("pref ")]
+
+
+def test_every_command_of_the_audit_page_does_what_it_says(
+    ran: Finished, home: Path, pref: Pref
+) -> None:
+    shutil.copytree(home / "data", Path(pref.env["HOME"]) / "pref-data")
+    settings = [word for one in SMALL for word in ("--set", one)]
+    said = {}
+    for _, *words in told_commands():
+        more = settings if words[:2] == ["run", "attributes"] else []
+        done = pref.run(*words, *more)
+        assert done.code == 0, (words, done.out, done.err)
+        said.setdefault(words[0], []).append(done.out)
+    assert "0 findings" in said["audit"][0]
+    listed, removed, again = said["forget"]
+    assert "nothing was changed" in listed
+    assert "to be trained again: models" in removed
+    assert "nothing is left" in again
+    # And the same run goes on without the person, and buys nothing for anybody else.
+    after = pref.attributes(Path(pref.env["HOME"]) / "pref-data")
+    assert after.code == 0, after.err
+    names = pref.run("sql", "select persona_id from personas", "--json").out
+    assert "concise+engaging" not in names
+    assert after.found["judge_audit"]["n_judgments"] == 20 * 12 * 2
+    assert pref.run("audit").code == 0

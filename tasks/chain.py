@@ -130,7 +130,7 @@ class Chain(AbstractContextManager["Chain"]):
             close_engines()
             if self.datasets and kind is None:
                 publish_lineage(
-                    str(self._warehouse.root), self.datasets, self._artifacts, sorted(self._reused)
+                    self._warehouse.location, self.datasets, self._artifacts, sorted(self._reused)
                 )
             self._record(is_running=False, is_complete=kind is None)
         finally:
@@ -162,7 +162,7 @@ class Chain(AbstractContextManager["Chain"]):
             StageFailed: What failed, and in which rows.
         """
         self.step(DATA_CHECKS)
-        self.warnings = gate(str(self._warehouse.root), self.datasets["data_checks"])
+        self.warnings = gate(self._warehouse.location, self.datasets["data_checks"])
 
     def calls(self, step: CallStep) -> None:
         """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""

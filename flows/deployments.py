@@ -22,6 +22,7 @@ from flows.prism import prism
 from tasks.config import AttributesConfig, FlowConfig, PrismConfig, Until, as_json
 from tasks.publish import MADE, asset_key
 from tasks.server import worker_environment
+from warehouse.paths import is_url
 
 POOL_TYPE = "process"
 WAIT_S = 6 * 3600.0
@@ -50,7 +51,7 @@ def deployments(
         label: Put before each name, where one server has deployments of several warehouses.
     """
     config = _waiting(_anchored(config))
-    root = Path(config.warehouse)
+    location = config.warehouse
     free = config.model_copy(update={"calls": config.calls.model_copy(update={"max_calls": 0})})
     flow: Flow[..., Any] = prism if isinstance(config, PrismConfig) else attributes
     env = worker_environment(config.warehouse)
@@ -59,14 +60,14 @@ def deployments(
         name: str, told: FlowConfig, until: Until, cron: str, after: str | None, description: str
     ) -> RunnerDeployment:
         parameters = {"config": as_json(told), "until": until}
-        triggers = [_when_made(root, after, name)] if after else []
+        triggers = [_when_made(location, after, name)] if after else []
         made = flow.to_deployment(
             name=f"{label}-{name}" if label else name,
             parameters=parameters,
             cron=cron or None,
             triggers=list(triggers),
             concurrency_limit=1,
-            tags=["pref", root.name],
+            tags=["pref", Path(location).name],
             description=description,
             work_pool_name=work_pool,
             job_variables={"env": env} if work_pool else None,
@@ -130,12 +131,12 @@ def register(found: list[RunnerDeployment], work_pool: str) -> list[str]:
     return [f"{one.flow_name}/{one.name}" for one in found]
 
 
-def _when_made(root: Path, dataset: str, name: str) -> DeploymentEventTrigger:
+def _when_made(location: str, dataset: str, name: str) -> DeploymentEventTrigger:
     return DeploymentEventTrigger(
-        name=f"{name}: new {dataset} in {root.name}",
-        description=f"A run made a new version of {dataset} in {root}",
+        name=f"{name}: new {dataset} in {Path(location).name}",
+        description=f"A run made a new version of {dataset} in {location}",
         expect={MADE},
-        match={"prefect.resource.id": asset_key(root, dataset)},
+        match={"prefect.resource.id": asset_key(location, dataset)},
     )
 
 
@@ -147,7 +148,9 @@ def _waiting(config: FlowConfig) -> FlowConfig:
 
 def _anchored(config: FlowConfig) -> FlowConfig:
     """Paths that mean the same wherever a worker starts."""
-    changed: dict[str, Any] = {"warehouse": str(Path(config.warehouse).absolute())}
+    changed: dict[str, Any] = {}
+    if not is_url(config.warehouse):
+        changed["warehouse"] = str(Path(config.warehouse).absolute())
     if isinstance(config, AttributesConfig) and config.ingest.prompts:
         prompts = str(Path(config.ingest.prompts).absolute())
         changed["ingest"] = config.ingest.model_copy(update={"prompts": prompts})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows._runners import THREADS, runner_of
 from tasks.batches import buy_batches
 from tasks.evaluate import check_win_shard, win_shard
 from tasks.interpret import label_shard
@@ -16,7 +16,7 @@ from tasks.personalize import pool_shard
 from tasks.prism import rate_shard, revise_shard
 from tasks.publish import follow
 from tasks.respond import respond_shard
-from tasks.types import CallCount, CallPlan, StagePlan
+from tasks.types import CallCount, CallPlan, StagePlan, per_worker
 
 SHARDS = {
     "respond": respond_shard,
@@ -30,18 +30,21 @@ SHARDS = {
     "check_win": check_win_shard,
 }
 
-# Enough shards at once to keep the engine's calls in flight while finished ones are written.
-RUNNER = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=4))
+
+def run_shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
+    """Makes a stage's calls, on the task runner that the settings ask for; see `shards`."""
+    on_runner = shards.with_options(task_runner=runner_of(calls.settings))
+    return on_runner(plan, per_worker(calls), n_shards)
 
 
 @flow(
     name="calls",
     flow_run_name="{plan.stage}: {n_shards} shards",
-    task_runner=RUNNER,
+    task_runner=THREADS,
     persist_result=False,
     validate_parameters=False,
 )
-def run_shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
+def shards(plan: StagePlan, calls: CallPlan, n_shards: int) -> CallCount:
     """Makes a stage's calls. A finished shard is found in staging, a finished call in the ledger.
 
     Args:

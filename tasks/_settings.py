@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
+
+from warehouse.paths import local_root
 
 # What every Prefect server that we start or document needs. The defaults write 16 to 19 task runs
 # a second and drop what the queue cannot hold; with these none of 300 was lost in 2 s.
@@ -78,7 +79,7 @@ def worker_environment(warehouse: str) -> dict[str, str]:
 
 
 def _results(warehouse: str) -> str:
-    return str(Path(warehouse).resolve() / ".prefect" / "results")
+    return str(local_root(warehouse).resolve() / ".prefect" / "results")
 
 
 def prepare_prefect(warehouse: str) -> None:

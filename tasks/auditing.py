@@ -21,6 +21,7 @@ def audit_all(warehouse: Warehouse) -> tuple[int, list[Finding]]:
     Raises:
         LedgerError: The ledger itself cannot be read.
     """
+    warehouse.fetch_all()
     n_versions = len(list(warehouse.root.glob("*/version=*")))
     url = ledger_url(warehouse)
     if url is None:

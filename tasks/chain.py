@@ -137,7 +137,7 @@ class Chain(AbstractContextManager["Chain"]):
             close_engines()
             if self.datasets and kind is None:
                 publish_lineage(
-                    str(self._warehouse.root), self.datasets, self._artifacts, sorted(self._reused)
+                    self._warehouse.location, self.datasets, self._artifacts, sorted(self._reused)
                 )
             self._record(is_running=False, is_complete=kind is None)
             if self._lineage is not None:
@@ -176,7 +176,7 @@ class Chain(AbstractContextManager["Chain"]):
             StageFailed: What failed, and in which rows.
         """
         self.step(DATA_CHECKS)
-        self.warnings = gate(str(self._warehouse.root), self.datasets["data_checks"])
+        self.warnings = gate(self._warehouse.location, self.datasets["data_checks"])
 
     def calls(self, step: CallStep) -> None:
         """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""

@@ -60,6 +60,15 @@ class CallSettings(_Strict):
     wait_for_warehouse_s: float = Field(
         0.0, ge=0, description="How long to wait for another run on the same warehouse"
     )
+    runner: Literal["threads", "dask", "ray"] = Field(
+        "threads", description="Who does the shards; dask and ray: processes, on other machines too"
+    )
+    runner_address: str | None = Field(
+        None, description="Of a Dask scheduler or Ray cluster; unset: one on this machine"
+    )
+    workers: int = Field(
+        2, ge=1, description="Processes of dask or ray, which share the limits of calls evenly"
+    )
     shard_size: int = Field(200, ge=1, description="Calls in one Prefect task run")
     max_calls: int | None = Field(None, ge=0, description="Hard cap on calls bought in this run")
     max_cost_usd: float | None = Field(None, ge=0, description="Hard cap on money spent")

@@ -6,7 +6,6 @@ Written by an uncached task, since a cached one says nothing of the run that pro
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -71,7 +70,7 @@ def publish(
                 description=cards.grain(ref["dataset"]),
             )
         if not is_reused:
-            _emit(manifest, warehouse.root)
+            _emit(manifest, warehouse.location)
     picture = cards.picture_of(warehouse, plan)
     if picture:
         create_markdown_artifact(picture, key=cards.key(plan.stage, "picture"))
@@ -133,12 +132,12 @@ def readers(dataset: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def asset_key(warehouse: Path, dataset: str) -> str:
+def asset_key(warehouse: str, dataset: str) -> str:
     """The name of a warehouse's dataset in Prefect's asset events."""
     return f"pref://{warehouse}/{dataset}"
 
 
-def _emit(manifest: Manifest, root: Path) -> None:
+def _emit(manifest: Manifest, location: str) -> None:
     """Tells Prefect of a new version, in the words of its own materialized assets.
 
     Prefect's decorator would tell it of a cached task's data too, or not at all.
@@ -146,12 +145,12 @@ def _emit(manifest: Manifest, root: Path) -> None:
     emit_event(
         event=MADE,
         resource={
-            "prefect.resource.id": asset_key(root, manifest.dataset),
+            "prefect.resource.id": asset_key(location, manifest.dataset),
             "prefect.resource.name": manifest.dataset,
             "pref.version": manifest.version,
         },
         related=[
-            {"prefect.resource.id": asset_key(root, parent), "prefect.resource.role": "asset"}
+            {"prefect.resource.id": asset_key(location, parent), "prefect.resource.role": "asset"}
             for parent in sorted(manifest.parents)
         ],
         payload={

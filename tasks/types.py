@@ -48,6 +48,23 @@ class CallPlan(_Json):
     needs: tuple[str, ...] = ()
 
 
+def per_worker(calls: CallPlan) -> CallPlan:
+    """A plan as one of several processes follows it: with its share of the limits.
+
+    Every process has an engine of its own, so limits hold together only if each keeps to a share.
+    """
+    settings = calls.settings
+    n = settings.workers
+    if settings.runner == "threads" or settings.mode == "batch" or n == 1:
+        return calls
+    shares = {
+        "max_in_flight": max(1, settings.max_in_flight // n),
+        "requests_per_min": _share(settings.requests_per_min, n),
+        "tokens_per_min": _share(settings.tokens_per_min, n),
+    }
+    return calls.model_copy(update={"settings": settings.model_copy(update=shares)})
+
+
 class CallCount(_Json):
     """Calls, tokens and money of a shard, a dataset or a run.
 
@@ -84,3 +101,7 @@ class DatasetRef(_Json):
 
 def _sum(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a + b
+
+
+def _share(limit: float | None, n: int) -> float | None:
+    return None if limit is None else limit / n

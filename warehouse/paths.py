@@ -61,16 +61,17 @@ class Layout:
         return self.root / ".lock"
 
 
-def local_root(root: str | Path) -> Path:
-    """Read a warehouse location as a local folder.
+def is_url(root: str | Path) -> bool:
+    """Whether a warehouse's location is a URL rather than a folder."""
+    return "://" in str(root)
 
-    Raises:
-        WarehouseError: It is a URL.
-    """
-    if "://" in str(root):
-        raise WarehouseError(
-            f"warehouse {root}: found a URL, expected a local folder; give a path to --warehouse"
-        )
+
+def local_root(root: str | Path) -> Path:
+    """The local folder of a warehouse; for a URL, the folder where its versions are cached."""
+    if is_url(root):
+        url = str(root).rstrip("/")
+        name = f"{url.rpartition('/')[2]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+        return Path.home() / ".cache" / "pref" / "warehouses" / name
     return Path(root).expanduser().absolute()
 
 

@@ -32,13 +32,16 @@ from warehouse.paths import (
     ROWS_NAME,
     Layout,
     disk_errors,
+    is_url,
     local_root,
+    replace_file,
     short_version,
     sweep,
     sync_folder,
     temporary_folder,
     write_file,
 )
+from warehouse.remote import Remote
 from warehouse.runs import RunRecord, read_runs, write_run
 from warehouse.shards import Shards
 from warehouse.tables import TABLES, Table, table_named
@@ -55,17 +58,19 @@ def open_warehouse(
     """Open the warehouse in a folder and delete what killed runs left half-written.
 
     Args:
-        root: The folder.
+        root: The folder, or a URL that fsspec opens; versions at a URL are cached in a folder.
         create: Whether to make the folder if it does not exist.
         clock: Where times come from.
 
     Raises:
         DatasetMissing: The folder does not exist and ``create`` is false.
-        WarehouseError: The place is a URL, a file, or a folder that may not be written.
+        WarehouseError: The place is a file, a folder that may not be written, or a URL for which
+            no package is installed.
         StorageFull: No space left to make the folder.
     """
     folder = local_root(root)
-    if not folder.exists() and not create:
+    remote = Remote(str(root)) if is_url(root) else None
+    if not folder.exists() and not create and remote is None:
         raise DatasetMissing(
             f"warehouse {folder}: no such folder, expected one that a run has written; check "
             "--warehouse, or make it with `pref run`"
@@ -82,7 +87,7 @@ def open_warehouse(
                 f"warehouse {folder}: no folder can be made there, expected a place on a disk; "
                 "give another --warehouse"
             ) from None
-    warehouse = Warehouse(folder, clock)
+    warehouse = Warehouse(folder, clock, remote)
     warehouse.sweep()
     return warehouse
 
@@ -90,12 +95,23 @@ def open_warehouse(
 class Warehouse:
     """The datasets, runs and unfinished shards under one folder; safe to share between threads.
 
+    A warehouse at a URL has its truth there and copies in the folder: a version is committed when
+    its manifest is there, and what is read of it is fetched first.
+
     Attributes:
         root: The folder.
+        location: The URL, or the folder.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: Callable[[], datetime] = utc_now,
+        remote: Remote | None = None,
+    ) -> None:
         self.root = root
+        self.location = remote.url if remote else str(root)
+        self._remote = remote
         self._layout = Layout(root)
         self._clock = clock
         self._shards = Shards(self._layout)
@@ -104,6 +120,8 @@ class Warehouse:
 
     def has(self, dataset: str, version: str) -> bool:
         """Whether a version (12 or 64 hex digits) is committed."""
+        if self._remote is not None:
+            return self._remote.has(table_named(dataset).name, short_version(version))
         return (self._version_folder(dataset, version) / MANIFEST_NAME).is_file()
 
     def manifest(self, dataset: str, version: str) -> Manifest:
@@ -114,10 +132,9 @@ class Warehouse:
             DatasetCorrupt: The manifest is not what was committed.
         """
         path = self._version_folder(dataset, version) / MANIFEST_NAME
-        try:
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise DatasetMissing(self._missing_line(dataset, version)) from None
+        data = self._manifest_bytes(path, dataset, version)
+        if data is None:
+            raise DatasetMissing(self._missing_line(dataset, version))
         manifest = Manifest.from_json(data, str(path))
         if (manifest.dataset, manifest.version) != (dataset, short_version(version)):
             raise DatasetCorrupt(
@@ -221,7 +238,7 @@ class Warehouse:
                 f"dataset {dataset} {manifest.version}: no file {name!r}, expected one of {names}; "
                 "check the name"
             )
-        path = self._version_folder(dataset, version) / name
+        path = self._fetched(manifest) / name
         fault = size_fault(path, entry)
         if fault:
             raise DatasetCorrupt(corrupt_line(manifest, [fault]))
@@ -235,7 +252,7 @@ class Warehouse:
             DatasetCorrupt: A file is gone or has another size than was committed.
         """
         manifest = self.manifest(dataset, version)
-        folder = self._version_folder(dataset, version)
+        folder = self._fetched(manifest)
         sizes = [size_fault(folder / entry.name, entry) for entry in manifest.files]
         faults = [fault for fault in sizes if fault is not None]
         if faults:
@@ -248,9 +265,19 @@ class Warehouse:
         The caller holds the warehouse's lock and knows that nothing needs the version.
         """
         folder = self._version_folder(manifest.dataset, manifest.version)
+        if self._remote is not None:
+            self._remote.remove(manifest.dataset, manifest.version)
+            if not folder.exists():
+                return
         with temporary_folder(folder.parent) as away:
             folder.rename(away / folder.name)
             sync_folder(folder.parent)
+
+    def fetch_all(self) -> None:
+        """Copy every version at the warehouse's URL that is not here yet; else do nothing."""
+        if self._remote is not None:
+            for manifest in self.manifests():
+                self._fetched(manifest)
 
     def verify(self, manifest: Manifest) -> None:
         """Hash every file again and compare with what was committed.
@@ -258,7 +285,7 @@ class Warehouse:
         Raises:
             DatasetCorrupt: Anything differs; all differences in one line.
         """
-        folder = self._version_folder(manifest.dataset, manifest.version)
+        folder = self._fetched(manifest)
         stored = self.manifest(manifest.dataset, manifest.version)
         faults = [] if stored == manifest else ["the stored manifest is another one"]
         faults += version_faults(folder, manifest)
@@ -274,6 +301,8 @@ class Warehouse:
     def clear_staging(self, stage: str, version: str) -> None:
         """Delete a version's shards, if there are any."""
         self._shards.clear(stage, version)
+        if self._remote is not None:
+            self._remote.clear_shards(stage, version)
 
     def unfinished(self) -> list[tuple[str, str]]:
         """Stages that have begun and not ended, as (stage, version) of their staging folders."""
@@ -281,18 +310,24 @@ class Warehouse:
 
     def write_shard(self, stage: str, version: str, index: int, rows: pa.Table) -> Path:
         """Store one finished shard; writing it again replaces it."""
-        return self._shards.write(stage, version, index, rows)
+        path = self._shards.write(stage, version, index, rows)
+        if self._remote is not None:
+            self._remote.write_shard(stage, version, path)
+        return path
 
     def shard_indices(self, stage: str, version: str) -> tuple[int, ...]:
         """Which shards of a version are stored, in order."""
+        self._fetch_shards(stage, version)
         return self._shards.indices(stage, version)
 
     def shard_schema(self, stage: str, version: str, index: int) -> pa.Schema | None:
         """Read a shard's columns and metadata; None if it is not stored."""
+        self._fetch_shards(stage, version)
         return self._shards.schema(stage, version, index)
 
     def read_shards(self, stage: str, version: str) -> Iterator[pa.Table]:
         """Read a version's shards one by one, by index."""
+        self._fetch_shards(stage, version)
         return self._shards.read(stage, version)
 
     # Runs
@@ -300,10 +335,15 @@ class Warehouse:
     def record_run(self, record: RunRecord) -> Path:
         """Write down which versions a run made or used, replacing an earlier record of it."""
         with disk_errors(f"the record of run {record.run_id}", self.root):
-            return write_run(self._layout.runs, record)
+            path = write_run(self._layout.runs, record)
+        if self._remote is not None:
+            self._remote.write_run(path)
+        return path
 
     def runs(self) -> list[RunRecord]:
         """Read the recorded runs, oldest first."""
+        if self._remote is not None:
+            self._remote.fetch_runs(self._layout.runs)
         return read_runs(self._layout.runs)
 
     def current(self) -> dict[str, str]:
@@ -360,18 +400,44 @@ class Warehouse:
         return self._layout.version(table_named(dataset).name, version)
 
     def _versions(self, dataset: str) -> list[Manifest]:
-        folder = self._layout.dataset(dataset)
-        found = [
-            self.manifest(dataset, path.parent.name.removeprefix("version="))
-            for path in sorted(folder.glob(f"version=*/{MANIFEST_NAME}"))
-        ]
+        if self._remote is not None:
+            versions = self._remote.versions(dataset)
+        else:
+            paths = self._layout.dataset(dataset).glob(f"version=*/{MANIFEST_NAME}")
+            versions = sorted(path.parent.name.removeprefix("version=") for path in paths)
+        found = [self.manifest(dataset, version) for version in versions]
         return sorted(found, key=lambda manifest: (manifest.finished_at, manifest.version))
+
+    def _manifest_bytes(self, path: Path, dataset: str, version: str) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            if self._remote is None:
+                return None
+            return self._remote.manifest_bytes(table_named(dataset).name, short_version(version))
+
+    def _fetched(self, manifest: Manifest) -> Path:
+        """Folder of a version's files; those of a URL are fetched where they are not here yet."""
+        folder = self._version_folder(manifest.dataset, manifest.version)
+        if self._remote is not None and not (folder / MANIFEST_NAME).is_file():
+            with (
+                disk_errors(f"dataset {manifest.dataset}", self.root),
+                temporary_folder(folder.parent) as copy,
+            ):
+                self._remote.fetch(manifest, copy)
+                write_file(copy / MANIFEST_NAME, manifest.to_json())
+                self._move(copy, manifest)
+        return folder
+
+    def _fetch_shards(self, stage: str, version: str) -> None:
+        if self._remote is not None:
+            self._remote.fetch_shards(stage, version, self._layout.staging(stage, version))
 
     def _missing_line(self, dataset: str, version: str) -> str:
         known = [manifest.version for manifest in self._versions(dataset)]
         expected = f"expected one of {', '.join(known[-5:])}" if known else "it has no version yet"
         return (
-            f"dataset {dataset} {version}: not in warehouse {self.root}; {expected}; "
+            f"dataset {dataset} {version}: not in warehouse {self.location}; {expected}; "
             "`pref datasets` lists what there is"
         )
 
@@ -389,6 +455,17 @@ class Warehouse:
         return keys
 
     def _publish(self, folder: Path, manifest: Manifest) -> Manifest:
+        if self._remote is None:
+            return self._move(folder, manifest)
+        # There first: a version that is only here would be missing to everybody else.
+        standing = self._remote.commit(folder, manifest)
+        if standing != manifest:
+            self._compare(standing, manifest)
+            replace_file(folder / MANIFEST_NAME, standing.to_json())
+        self._move(folder, standing)
+        return standing
+
+    def _move(self, folder: Path, manifest: Manifest) -> Manifest:
         final = self._layout.version(manifest.dataset, manifest.version)
         try:
             folder.rename(final)
@@ -406,6 +483,10 @@ class Warehouse:
 
     def _existing(self, manifest: Manifest) -> Manifest:
         existing = self.manifest(manifest.dataset, manifest.version)
+        self._compare(existing, manifest)
+        return existing
+
+    def _compare(self, existing: Manifest, manifest: Manifest) -> None:
         for what, found, new in (
             ("inputs", existing.version_sha256, manifest.version_sha256),
             ("content", existing.content_sha256, manifest.content_sha256),
@@ -417,7 +498,6 @@ class Warehouse:
                     "expected the same from the same inputs; the stored one was kept, find what "
                     "is random or which library changed, or delete its folder and run again"
                 )
-        return existing
 
     def _rows_path(
         self, dataset: str, version: str, columns: Iterable[str] | None

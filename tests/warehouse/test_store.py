@@ -386,12 +386,9 @@ def test_long_and_short_versions_name_the_same(
     assert warehouse.manifest("prompts", manifest.version_sha256) == manifest
 
 
-@pytest.mark.parametrize("make", [lambda path: "s3://bucket/x", lambda path: path / "file" / "x"])
-def test_a_place_that_cannot_be_a_warehouse_is_refused(
-    tmp_path: Path, make: Callable[[Path], str | Path]
-) -> None:
+def test_a_place_that_cannot_be_a_warehouse_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for root in (make(tmp_path), tmp_path / "file"):
+    for root in (tmp_path / "file" / "x", tmp_path / "file"):
         with pytest.raises(WarehouseError) as caught:
             open_warehouse(root)
         assert "expected a" in str(caught.value)

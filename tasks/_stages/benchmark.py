@@ -244,8 +244,15 @@ def _curve(tables: Sequence[pa.Table], matrix: Matrix, inputs: Inputs) -> _Curve
         if found:
             users.append(np.array(list(found), np.int64))
             values.append(np.array(list(found.values())))
-    by_seed = np.stack([np.nanmean(one, axis=0) for one in values])
+    by_seed = np.stack([_mean(one) for one in values])
     return _Curve(counts, by_seed, mean_by_user(len(matrix.users), users, values))
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over rows that have a number; nan where none has, as on a seed of few test pairs."""
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _means(
@@ -262,6 +269,7 @@ def _means(
             other = full.by_user[:, full.counts.index(count)]
             gap = cluster_bootstrap_mean(curve.by_user[:, place] - other, **how)
         spread = curve.by_seed[:, place]
+        spread = spread[~np.isnan(spread)]
         yield {
             "arm_group": about["arm_group"],
             "arm": arm,

@@ -38,8 +38,9 @@ BASE_REWARDS = {1: 0.634, 2: 0.722, 4: 0.826, 6: 0.860, 8: 0.847, 12: 0.854}
 LABELS = {4_000: 0.770, 90_000: 0.850}
 
 CAVEAT = (
-    "Published values are digitized from the paper's figures (±0.003 AUC, ±0.4 points of win"
-    " rate); its judge is gpt-4o, its users' labels are synthetic, its backbone is trained."
+    "Published values (dashed, open markers) are digitized from the paper's figures (±0.003 AUC,"
+    " ±0.4 points of win rate); its judge is gpt-4o, its users' labels are synthetic, its backbone"
+    " is trained."
 )
 
 

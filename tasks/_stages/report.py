@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment
 
-from tasks._stages import exhibits, figures
+from tasks._stages import exhibits, figures, published
 from tasks._stages.data_checks import checks_shown
 from tasks._stages.figures import LOOK
 from tasks._stages.stage import Inputs, Output, Stage
@@ -71,6 +71,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         rank=_suggested(ranks),
         exhibits=list(shown.values()),
         versions=inputs.plan.parents,
+        published=published.CAVEAT,
         examples=_examples(inputs),
         datasets=[dataset_row(one) for one in in_order(manifests)],
         shape=_shape(inputs),

@@ -117,6 +117,28 @@ def test_means_are_over_users_and_differences_are_paired(world: Bench) -> None:
     assert means["classic", 5]["n_users"] == 2 * N_USERS // FOLDS
 
 
+def test_a_seed_whose_test_answers_all_agree_is_no_number_and_no_fault(world: Bench) -> None:
+    config = told(world, seeds=2)
+    matrix = read_matrix(inputs_of(world, config))
+    one = split(matrix, 0)
+    hidden = {(matrix.users[user], matrix.pairs[pair]) for user in one.fresh for pair in one.new}
+    rows = world.rows("preferences")
+    world.put(
+        "preferences",
+        [
+            {**row, "preference_prob": 1.0, "is_tie": False}
+            if (row["persona_id"], row["pair_id"]) in hidden
+            else row
+            for row in rows
+        ],
+    )
+    run(world, config)
+    for row in world.rows("benchmark_means"):
+        assert row["n_seeds"] == 1
+        assert row["seed_spread"] is None
+        assert row["auc_mean"] is not None
+
+
 def test_labels_that_are_all_there_are_no_cell_of_their_own(world: Bench) -> None:
     found = {one["arm"]: one for one in plan_benchmark(told(world, only=["labels"]))["arms"]}
     assert found["500 labels"]["n_missing"] == 1

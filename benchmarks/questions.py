@@ -1,7 +1,6 @@
 """Compares the rules that choose questions: seconds a round, and answers needed in known worlds.
 
     python -m benchmarks.questions [--seeds 20] [--pools 100 1000] [--markdown] [--json]
-    python -m benchmarks.questions --warehouse FOLDER [--seeds 20] [--markdown] [--json]
 
 1. Timing: one user, 100,000 candidate pairs, d = 8; a round is score, choose, refit.
 2. Worlds: the pair features are the true ones, so only the choice of questions and the prior
@@ -10,9 +9,8 @@
    prior; 17 others, each twice with fresh answers, are asked up to 40 questions out of a pool and
    tested on 200 other pairs. The figure is the first number of answers at which the mean AUC is
    at least that of 40 random questions with the ridge prior; intervals resample seeds.
-3. With `--warehouse`, the simulated Attributes matrix of `pref run attributes` instead of worlds:
-   a seed is a split, 80/20 over users and pairs; the pair features are fitted on its train part,
-   the candidates are the seen pairs, and the test is on the new ones.
+
+On a matrix of a warehouse `pref benchmark --only questions` compares them.
 """
 
 from __future__ import annotations
@@ -26,11 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from benchmarks.matrix import Matrix, facts, read_matrix, split
 from pref_model.adapt import UserPrior, adapt_users, training_prior
-from pref_model.fit import fit_reward_model
 from pref_model.metrics import auc_per_user
-from pref_model.model import FitConfig, RunConfig
 from pref_model.questions import RULES, question_scores, run_questionnaire
 from pref_model.types import Floats, preferences_from_matrix
 
@@ -90,26 +85,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--pools", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--warehouse", help="folder of `pref run attributes`: ask there instead")
     parser.add_argument("--candidates", type=int, default=100_000)
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     timing = time_rules(arguments.candidates)
     seeds = range(arguments.seeds)
-    if arguments.warehouse:
-        matrix = read_matrix(arguments.warehouse)
-        found = np.stack([one_split(matrix, seed) for seed in seeds])
-        curves = {("attributes", len(split(matrix, 0).seen)): found}
-    else:
-        curves = {
-            (name, pool): np.stack([one_seed(name, pool, seed) for seed in seeds])
-            for name, pool in itertools.product(WORLDS, arguments.pools)
-        }
+    curves = {
+        (name, pool): np.stack([one_seed(name, pool, seed) for seed in seeds])
+        for name, pool in itertools.product(WORLDS, arguments.pools)
+    }
     rows = [row for where, curve in curves.items() for row in summarize(*where, curve)]
     if arguments.json:
-        where = facts(matrix, arguments) if arguments.warehouse else {}
-        print(json.dumps({**where, "timing_ms": timing, "answers": rows}, indent=1))
+        print(json.dumps({"timing_ms": timing, "answers": rows}, indent=1))
     elif arguments.markdown:
         print(markdown(timing, rows, arguments.seeds))
     else:
@@ -158,26 +146,6 @@ def one_seed(world_name: str, pool: int, seed: int) -> Floats:
         ),
     }
     return ask(world.candidates, answers, world.tests, truth, priors, seed)
-
-
-def one_split(matrix: Matrix, seed: int) -> Floats:
-    """The same on the simulated Attributes matrix, its pair features fitted on a train part.
-
-    New users answer about the seen pairs and are tested on the new ones, by their own labels.
-    """
-    one, config = split(matrix, seed), FitConfig()
-    study = one.study(matrix)
-    differences = study.corpus.differences
-    model = fit_reward_model(
-        differences, study.train, study.n_users, config, RunConfig(seed=seed), study.validation
-    )
-    phi = model.pair_features(differences)
-    priors = {
-        "ridge": UserPrior.ridge(config.d, config.user_l2),
-        "training users": training_prior(phi, study.train, study.n_users, config.user_l2),
-    }
-    own = matrix.labels[one.fresh]
-    return ask(phi[one.seen], own[:, one.seen], phi[one.new], own[:, one.new], priors, seed)
 
 
 def ask(

@@ -185,6 +185,60 @@ def print_own_summary(found: dict[str, Any]) -> None:
     console.print(f"report: {found['report']}", highlight=False, soft_wrap=True)
 
 
+def print_benchmark(found: dict[str, Any]) -> None:
+    """Mean AUC of every arm by number of answers, and the difference to PReF."""
+    console = _wide()
+    counts = sorted({row["n_answers"] for row in found["means"]})
+    shown = [one for one in counts if one in (1, 5, 10, 20, 40, 80)] or counts
+    at = 10 if 10 in counts else counts[-1]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for one in shown:
+        table.add_column(f"AUC @{one}", justify="right")
+    table.add_column(f"minus PReF @{at}", justify="right")
+    table.add_column("users x seeds", justify="right")
+    by_arm: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in found["means"]:
+        by_arm.setdefault(row["arm"], {})[row["n_answers"]] = row
+    for arm, rows in by_arm.items():
+        gap = rows.get(at)
+        table.add_row(
+            METHODS.get(arm, arm),
+            *(_number(rows[one]["auc_mean"]) if one in rows else "–" for one in shown),
+            ""
+            if gap is None or arm == "pref" or gap["gap_mean"] is None
+            else f"{gap['gap_mean']:+.3f} [{gap['gap_low']:+.3f}, {gap['gap_high']:+.3f}]",
+            f"{next(iter(rows.values()))['n_users']} x {next(iter(rows.values()))['n_seeds']}",
+        )
+    console.print(table)
+    console.print(f"calls: {found['calls_made']:,} made; {found['wall_s']:.1f} s", highlight=False)
+
+
+def print_benchmark_plan(found: dict[str, Any]) -> None:
+    """Which cells a benchmark would compute, and how long that takes."""
+    console = _wide()
+    table = Table("group", "arm", box=None, pad_edge=False)
+    for name in ("cells", "in hand", "seconds"):
+        table.add_column(name, justify="right")
+    for row in found["arms"]:
+        table.add_row(
+            row["arm_group"],
+            row["arm"],
+            f"{row['n_missing']:,}",
+            f"{row['n_held']:,}",
+            f"~{row['seconds']:,.0f}" if row["n_missing"] else "0",
+        )
+    console.print(table)
+    missing = sum(row["n_missing"] for row in found["arms"])
+    minutes = sum(row["seconds"] for row in found["arms"]) / 60
+    console.print(
+        f"{missing:,} cells to compute, about {minutes:,.1f} minutes of one core over"
+        f" {found['processes']} processes; 0 calls, US$ 0.00: the matrix of {found['n_users']:,}"
+        f" users, {found['n_pairs']:,} pairs and {found['n_labels']:,} labels is in the warehouse",
+        highlight=False,
+    )
+
+
 def print_plan(costs: Sequence[StageCost], endpoint: str, as_of: str) -> None:
     """What a run would still buy, stage by stage."""
     console = _wide()

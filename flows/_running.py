@@ -65,10 +65,15 @@ def flow_model(flow: str) -> Any:
     Raises:
         InputRejected: No such flow.
     """
-    from tasks.config import AttributesConfig, OwnConfig, PrismConfig
+    from tasks.config import AttributesConfig, BenchmarkConfig, OwnConfig, PrismConfig
     from tasks.errors import InputRejected
 
-    models = {"attributes": AttributesConfig, "prism": PrismConfig, "own": OwnConfig}
+    models = {
+        "attributes": AttributesConfig,
+        "prism": PrismConfig,
+        "own": OwnConfig,
+        "benchmark": BenchmarkConfig,
+    }
     if flow not in models:
         raise InputRejected(f"flow: {flow!r} is no flow; expected {' or '.join(models)}; name one")
     return models[flow]
@@ -76,7 +81,7 @@ def flow_model(flow: str) -> Any:
 
 def run_flow(name: str, config: Any, *, as_json: bool) -> None:
     """Runs a flow with its progress on standard error, and prints what it came to."""
-    from flows._console import Display, print_own_summary, print_summary
+    from flows._console import Display, print_benchmark, print_own_summary, print_summary
     from flows._output import printable
     from tasks._settings import prepare_prefect
 
@@ -99,6 +104,10 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
             from flows.own import own
 
             found = own(config)
+        elif name == "benchmark":
+            from flows.benchmark import benchmark
+
+            found = benchmark(config)
         else:
             from flows.attributes import attributes
 
@@ -107,6 +116,7 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
-        (print_own_summary if name == "own" else print_summary)(found)
-        for line in found["warnings"]:
+        show = {"own": print_own_summary, "benchmark": print_benchmark}
+        show.get(name, print_summary)(found)
+        for line in found.get("warnings", ()):
             sys.stdout.write(printable(f"warning: {line}") + "\n")

@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 import typer
 
-from flows import data_commands, operate_commands, own_commands, run_commands, show_commands
+from flows import (
+    benchmark_commands,
+    data_commands,
+    operate_commands,
+    own_commands,
+    run_commands,
+    show_commands,
+)
 
 # What typer makes of a KeyboardInterrupt.
 INTERRUPTED = 130
@@ -43,10 +50,13 @@ app.add_typer(
         attributes=run_commands.plan_attributes,
         prism=run_commands.plan_prism,
         own=own_commands.plan_own,
+        benchmark=benchmark_commands.plan_benchmark,
     ),
     name="plan",
 )
+app.command()(benchmark_commands.benchmark)
 app.command()(show_commands.show)
+app.command()(show_commands.report)
 app.command()(own_commands.ingest)
 app.command()(own_commands.export)
 app.command()(run_commands.settings)

@@ -53,6 +53,23 @@ def show(
         sys.stdout.write(f"page: {printable(html)}\n")
 
 
+def report(
+    to: Annotated[Path, typer.Option("--to", help="Folder for the page and the figures.")],
+    warehouse: WarehouseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report with the paper's figures as SVG, PNG and CSV, the benchmark's too."""
+    from tasks.reporting import write_report
+
+    found = write_report(open_store(warehouse), to)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    sys.stdout.write(f"{printable(found['folder'])}: {', '.join(found['files'])}\n")
+    for note in found["notes"]:
+        sys.stdout.write(f"{printable(note)}\n")
+
+
 def _print_user(user: User) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
@@ -23,7 +23,7 @@ from tasks.checks import DATA_CHECKS, gate
 from tasks.config import AnyFlowConfig, CallSettings, FlowConfig, as_json
 from tasks.errors import StageFailed
 from tasks.publish import publish, publish_lineage
-from tasks.steps import CallStep, Step
+from tasks.steps import CallStep, PartStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
 from warehouse.errors import WarehouseBusy
 from warehouse.runs import RunRecord
@@ -178,6 +178,23 @@ class Chain(AbstractContextManager["Chain"]):
         self.step(DATA_CHECKS)
         self.warnings = gate(self._warehouse.location, self.datasets["data_checks"])
 
+    def adopt(self, versions: Mapping[str, str]) -> None:
+        """Takes versions that are there as this run's own."""
+        self.datasets |= versions
+
+    def parts(self, step: PartStep) -> None:
+        """Runs a stage arm by arm, then commits its datasets; or finds them."""
+        plan = self._plan(step)
+        is_reused = bool(runs.manifests_of(plan, step.stage))
+        if not is_reused:
+            for name in plan.config["arms"]:
+                _tell(StageEvent(name, False, 0, None, {}))
+                n_cells = step.part(plan, self._config, name)
+                _tell(StageEvent(name, not n_cells, 0, CallCount(), {"cells": n_cells}))
+        _tell(StageEvent(step.stage.name, is_reused, 0, None, {}))
+        refs = step.task.with_options(refresh_cache=not is_reused)(plan)
+        self._finish(plan, refs, is_reused, CallCount())
+
     def calls(self, step: CallStep) -> None:
         """Runs a stage's calls shard by shard, then commits its datasets; or finds them."""
         if self._calls is None or self._run_shards is None:
@@ -199,7 +216,7 @@ class Chain(AbstractContextManager["Chain"]):
         refs = step.task.with_options(refresh_cache=not found)(plan, self._calls)
         self._finish(plan, refs, bool(found), count)
 
-    def _plan(self, step: Step | CallStep) -> StagePlan:
+    def _plan(self, step: Step | PartStep | CallStep) -> StagePlan:
         return runs.plan_stage(
             step.stage,
             self._config.warehouse,

@@ -384,6 +384,29 @@ class OwnConfig(AnyFlowConfig):
     adapt: OwnAdaptConfig = OwnAdaptConfig()
 
 
+class BenchmarkConfig(AnyFlowConfig):
+    """Everything `pref benchmark` can be told. No model is asked, so there is nothing on calls."""
+
+    seeds: int = Field(10, ge=1, description="Splits; five in a row make every user new once")
+    answers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 3, 5, 10, 15, 20, 30, 40), min_length=1
+    )
+    many_answers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (60, 80), description="Further ones for PReF and the model per user"
+    )
+    rewards: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2, 3, 4, 5, 6, 7, 8, 10, 12), description="Numbers of base rewards tried"
+    )
+    labels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1000, 2000, 4000, 6000), description="Labels bought, where there are more"
+    )
+    only: tuple[str, ...] | None = Field(
+        None, description="Names of arms or groups of them; unset: all. PReF is always among them"
+    )
+    fit: FitConfig = FitConfig()
+    processes: int = Field(1, ge=1, description="Seeds at once; changes no figure")
+
+
 class FlowConfig(AnyFlowConfig):
     """What every flow with a judge can be told."""
 

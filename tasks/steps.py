@@ -15,6 +15,14 @@ class Step(NamedTuple):
     stage: Stage
 
 
+class PartStep(NamedTuple):
+    """A stage in named parts without calls: the task that does a part, and the one that commits."""
+
+    part: Any
+    task: Any
+    stage: Stage
+
+
 class CallStep(NamedTuple):
     """A stage that makes calls: the task that does a shard, and the task that commits the rows."""
 

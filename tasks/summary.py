@@ -7,7 +7,7 @@ from typing import Any
 from tasks._engines import simulator_settings
 from tasks._runs import warehouse_at
 from tasks.chain import Chain
-from tasks.config import FlowConfig, OwnConfig
+from tasks.config import BenchmarkConfig, FlowConfig, OwnConfig
 
 AUDITED = (
     "n_judgments", "n_exact", "n_tolerated", "n_unparsed", "n_complete", "n_consistent",
@@ -83,6 +83,22 @@ def _win_details(row: dict[str, Any]) -> dict[str, Any]:
 
 def _interval(row: dict[str, Any], name: str) -> dict[str, float | None]:
     return {part: row[f"{name}_{part}"] for part in ("mean", "low", "high")}
+
+
+def summarize_benchmark(config: BenchmarkConfig, chain: Chain) -> dict[str, Any]:
+    """What ``pref benchmark --json`` prints, less the time, which only the caller knows.
+
+    Returns:
+        ``calls_made`` (always 0), ``datasets`` {name: version}, ``means``: the rows of
+        ``benchmark_means``.
+    """
+    warehouse = warehouse_at(config.warehouse)
+    means = warehouse.read("benchmark_means", chain.datasets["benchmark_means"])
+    return {
+        "calls_made": chain.count.made,
+        "datasets": dict(chain.datasets),
+        "means": means.to_pylist(),
+    }
 
 
 def summarize_own(config: OwnConfig, chain: Chain) -> dict[str, Any]:

@@ -13,6 +13,7 @@ PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = (
     "empty", "no_verdict", "off_menu", "truncated", "content_filter", "refused", "no_label",
 )  # fmt: skip
+ARM_GROUPS = ("methods", "ablations", "rewards", "labels", "questions")
 CHECK_KINDS = (
     "null_persona", "swapped_persona", "repeat", "identical", "second_judge", "human",
 )  # fmt: skip
@@ -437,6 +438,21 @@ _DECLARED = (
     ),
     _number("difference_low", "share of comparisons", "Lower end of difference_mean's interval."),
     _number("difference_high", "share of comparisons", "Upper end of difference_mean's interval."),
+    # benchmark
+    _text("arm_group", "What the arm is compared for.", ARM_GROUPS),
+    _text("arm", "Method, or what was changed about PReF."),
+    _count("seed", "seeds", "Number of the split, from 0."),
+    _text("cell_sha256", "First digits of the hash of all that shapes the arm on this seed."),
+    _count("n_labels", "labels", "Labels of the matrix that were bought; null for all of them."),
+    _number("gap_mean", "probability", "auc_mean less that of PReF, paired by user."),
+    _number("gap_low", "probability", "Lower end of gap_mean's interval."),
+    _number("gap_high", "probability", "Upper end of gap_mean's interval."),
+    _number(
+        "seed_spread",
+        "probability",
+        "Standard deviation over seeds of the users' mean AUC; null for one seed.",
+    ),
+    _count("n_seeds", "seeds", "Splits that the mean is over."),
     # report
     _text("figure", "Table or figure of the report that prints the number."),
     _text("key", "Which number of that figure."),

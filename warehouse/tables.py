@@ -423,6 +423,30 @@ _DECLARED = (
         ),
     ),
     Table(
+        name="benchmark_cells",
+        grain="One row is the AUC of one new user by one arm on one seed after some answers.",
+        absent="The arm was not asked for, or there are not as many pairs to answer about.",
+        key=("arm", "seed", "persona_id", "n_answers"),
+        columns=(
+            "arm_group", "arm", "seed", "persona_id", "n_answers", "auc", "cell_sha256",
+        ),
+        nullable=frozenset({"auc"}),
+    ),
+    Table(
+        name="benchmark_means",
+        grain="One row is the mean AUC over users and seeds of one arm after some answers.",
+        absent="The arm was not measured with that number of answers.",
+        key=("arm", "n_answers"),
+        columns=(
+            "arm_group", "arm", "n_answers", "n_base_rewards", "n_labels", "auc_mean", "auc_low",
+            "auc_high", "gap_mean", "gap_low", "gap_high", "seed_spread", "n_users", "n_seeds",
+        ),
+        nullable=frozenset({
+            "n_base_rewards", "n_labels", "auc_mean", "auc_low", "auc_high", "gap_mean",
+            "gap_low", "gap_high", "seed_spread",
+        }),
+    ),
+    Table(
         name="report",
         grain="One row is one number that the report prints.",
         absent="The report does not print that number.",

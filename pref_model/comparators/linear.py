@@ -1,22 +1,38 @@
 """PReF itself, classic RLHF and a model per user, wrapped in the comparators' interface."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from pref_model.adapt import UserPrior, adapt_users, training_prior
 from pref_model.baselines import choose_user_ridge, fit_classic, fit_user_heads
 from pref_model.comparators.interface import Answers, Corpus, Study
+from pref_model.errors import BadSetting
 from pref_model.fit import fit_reward_model
 from pref_model.model import FitConfig, RewardModel, RunConfig
+from pref_model.protocol import Matrix
+from pref_model.questions import RULES, run_questionnaire
 from pref_model.types import Floats, Ints, preferences_to_matrix
+
+# Refitting the training users for the prior of new ones needs some ridge to be finite.
+LEAST_RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class Pref:
-    """Reward factorization: eq 5 for the base rewards, eq 6 with the training users' prior."""
+    """Reward factorization: eq 5 for the base rewards, eq 6 for new users.
+
+    Attributes:
+        config: What is fitted.
+        prior: New users start from the training users, or from the ridge of eq 6.
+        is_stopped: Whether the validation part stops the fit and chooses the head's strength.
+        name: Short name.
+    """
 
     config: FitConfig = field(default_factory=FitConfig)
+    prior: Literal["training_users", "ridge"] = "training_users"
+    is_stopped: bool = True
     name: str = "pref"
 
     def fit(self, study: Study, seed: int) -> "FittedPref":
@@ -27,11 +43,13 @@ class Pref:
             study.n_users,
             self.config,
             RunConfig(seed=seed),
-            study.validation,
+            study.validation if self.is_stopped else None,
         )
+        ridge = max(self.config.user_l2, LEAST_RIDGE)
+        if self.prior == "ridge":
+            return FittedPref(model, UserPrior.ridge(model.d, ridge))
         features = model.pair_features(study.corpus.differences)
-        prior = training_prior(features, study.train, study.n_users, self.config.user_l2)
-        return FittedPref(model, prior)
+        return FittedPref(model, training_prior(features, study.train, study.n_users, ridge))
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,28 @@ class FittedPref:
         features = self.model.pair_features(corpus.differences)[answers.pair]
         present = (~np.isnan(answers.label)).astype(np.float64)
         return adapt_users(features, answers.label, present, self.prior).mean
+
+    def ask(
+        self, matrix: Matrix, users: Ints, pairs: Ints, rule: str, k: int, seed: int
+    ) -> Answers:
+        """Ask some users k of some pairs, each question chosen after the answer before it."""
+        named = {str(one): one for one in RULES}
+        if rule not in named:
+            raise BadSetting(
+                f"questions: found rule '{rule}', expected one of {', '.join(RULES)}; name one"
+            )
+        asked = run_questionnaire(
+            self.model.pair_features(matrix.corpus.differences)[pairs],
+            matrix.prompt_of_pair[pairs],
+            matrix.labels[np.ix_(users, pairs)],
+            self.prior,
+            named[rule],
+            k,
+            [f"{seed}-{matrix.users[one]}" for one in users],
+            seed=seed,
+        )
+        # A question that could not be asked is a row of the corpus without an answer.
+        return Answers(pairs[np.maximum(asked.asked, 0)], asked.answers)
 
     def score(self, users: Floats, corpus: Corpus) -> Floats:
         """Return lambda^T phi: (U, M)."""

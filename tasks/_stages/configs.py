@@ -24,6 +24,7 @@ from tasks._stages.tune import describe_tuning
 from tasks.config import (
     AnyFlowConfig,
     AttributesConfig,
+    BenchmarkConfig,
     EncoderConfig,
     FlowConfig,
     OwnConfig,
@@ -57,6 +58,8 @@ def stage_configs(config: AnyFlowConfig, encoder: dict[str, Any] | None = None) 
         return _checked(config, "attributes", _attributes(config, encoder))
     if isinstance(config, OwnConfig):
         return _checked(config, "own", _own(config, encoder))
+    if isinstance(config, BenchmarkConfig):
+        return _benchmark(config)
     raise TypeError(f"no flow has the configuration {type(config).__name__}")
 
 
@@ -169,6 +172,59 @@ def _own(config: OwnConfig, encoder: dict[str, Any] | None) -> StageConfigs:
         "accuracy": {**as_json(config.evaluate), **form, **seed},
         "report_own": describe_own_page(),
     }
+
+
+def _benchmark(config: BenchmarkConfig) -> StageConfigs:
+    """Arms that are not asked for are not in the version.
+
+    Raises:
+        InputRejected: No such arm or group; or the matrix cannot be measured so.
+    """
+    from pref_model.arms import GROUPS
+    from tasks._stages.benchmark import describe_arms
+
+    every = describe_arms(config.model_copy(update={"only": None}))
+    unknown = sorted({*(config.only or ())} - {*every, *GROUPS})
+    if unknown:
+        raise InputRejected(
+            f"only: no arm or group {', '.join(map(repr, unknown))}; expected groups"
+            f" {', '.join(GROUPS)} or arms such as {', '.join(list(every)[:4])}; see"
+            " `pref plan benchmark`"
+        )
+    _is_fair(config)
+    return {
+        "benchmark": {
+            "arms": describe_arms(config),
+            "seeds": config.seeds,
+            **as_json(config.evaluate),
+            "seed": config.seed,
+        }
+    }
+
+
+def _is_fair(config: BenchmarkConfig) -> None:
+    """Refuses matrices on which the protocol would not measure what it says.
+
+    Raises:
+        InputRejected: Real users' own pairs, or an encoder that was trained on the preferences.
+    """
+    warehouse = warehouse_at(config.warehouse)
+    current = warehouse.current()
+    if "preferences" in current:
+        stage = warehouse.manifest("preferences", current["preferences"]).stage
+        if stage == "assemble_own":
+            raise InputRejected(
+                f"benchmark: warehouse {config.warehouse} holds a team's own answers; expected a"
+                " matrix in which users judge the same pairs; `pref run own` measures those"
+            )
+    if "embeddings" in current:
+        parents = warehouse.manifest("embeddings", current["embeddings"]).parents
+        if "backbones" in parents:
+            raise InputRejected(
+                "benchmark: the embeddings are of an encoder trained on users and pairs that each"
+                " seed would hold out; expected one left as it is; run `pref run` with"
+                " backbone.is_trained=false"
+            )
 
 
 def own_source(config: OwnConfig) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 # Okabe and Ito's palette, told apart by every common kind of color vision; markers differ too.
@@ -23,31 +25,6 @@ class Drawn(NamedTuple):
     png: bytes
 
 
-def auc_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
-    """Mean AUC of held-out users on held-out pairs by number of answers, with 95 % bands."""
-    figure, axes = _canvas(6.4, 3.8)
-    for method, (name, color, marker) in LOOK.items():
-        mine = sorted(
-            (row for row in rows if row["method"] == method and row["auc_mean"] is not None),
-            key=lambda row: int(row["n_answers"]),
-        )
-        counts = [row["n_answers"] for row in mine]
-        axes.plot(counts, [row["auc_mean"] for row in mine], color=color, marker=marker, label=name)
-        axes.fill_between(
-            counts,
-            [row["auc_low"] for row in mine],
-            [row["auc_high"] for row in mine],
-            color=color,
-            alpha=0.15,
-            linewidth=0,
-        )
-    axes.axhline(0.5, color="#777777", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("answers known of the user")
-    axes.set_ylabel("AUC on held-out pairs (mean over users)")
-    axes.legend(frameon=False, loc="lower right")
-    return _draw(figure, "AUC by number of answers for each method")
-
-
 # Real users' pairs: nobody's judge was asked, and a rule that reads only lengths stands beside.
 OWN_LOOK = {
     "pref": LOOK["pref"],
@@ -58,7 +35,7 @@ OWN_LOOK = {
 
 def accuracy_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Pair accuracy on held-out users' test pairs by number of answers, with 95 % bars."""
-    figure, axes = _canvas(6.4, 3.8)
+    figure, axes = canvas(5.6, 3.8)
     counts = sorted({int(row["n_answers"]) for row in rows})
     for shift, (method, (name, color, marker)) in enumerate(OWN_LOOK.items()):
         mine = {
@@ -89,12 +66,12 @@ def accuracy_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     axes.set_xlabel("answers known of the user")
     axes.set_ylabel("pairs ranked as the user did (%)")
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(OWN_LOOK))
-    return _draw(figure, "Pair accuracy by number of answers for each method")
+    return draw(figure, "Pair accuracy by number of answers for each method")
 
 
 def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Win rate over the base response with 95 % intervals, one line a method."""
-    figure, axes = _canvas(6.4, 2.2)
+    figure, axes = canvas(5.6, 2.2)
     known = {row["method"]: row for row in rows if row["win_rate_mean"] is not None}
     shown = [method for method in reversed(LOOK) if method in known]
     for place, method in enumerate(shown):
@@ -112,12 +89,12 @@ def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("win rate over the base response (%)")
-    return _draw(figure, "Win rate over the base response for each method")
+    return draw(figure, "Win rate over the base response for each method")
 
 
 def rank(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Singular values beside their noise edge, and held-out likelihood, by number of rewards."""
-    figure, (left, right) = _canvas(6.4, 2.8, 2)
+    figure, (left, right) = canvas(5.6, 2.8, 2)
     numbers = [row["n_base_rewards"] for row in rows]
     left.plot(numbers, [row["singular_value"] for row in rows], color="#0072B2", marker="o")
     left.axhline(rows[0]["noise_edge"], color="#777777", linewidth=1.2, linestyle="--")
@@ -134,12 +111,12 @@ def rank(rows: Sequence[Mapping[str, Any]]) -> Drawn:
         axes.set_xlabel("base rewards")
         for used in (row["n_base_rewards"] for row in rows if row["is_used"]):
             axes.axvline(used, color="#D55E00", linewidth=0.8, linestyle=":")
-    return _draw(figure, "Singular values and held-out likelihood by number of base rewards")
+    return draw(figure, "Singular values and held-out likelihood by number of base rewards")
 
 
 def user_weights(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """One user's weights with 95 % intervals, one line a base reward, the first on top."""
-    figure, axes = _canvas(6.4, 1.0 + 0.28 * len(rows))
+    figure, axes = canvas(5.6, 1.0 + 0.28 * len(rows))
     places = range(len(rows), 0, -1)
     means = [row["weight"] for row in rows]
     axes.errorbar(
@@ -155,19 +132,20 @@ def user_weights(rows: Sequence[Mapping[str, Any]]) -> Drawn:
         capsize=3,
     )
     axes.axvline(0, color="#777777", linewidth=0.8, linestyle=":")
-    names = [f"{row['base_reward']}  {_clipped(row.get('label') or '')}".strip() for row in rows]
+    names = [f"{row['base_reward']}  {clipped(row.get('label') or '')}".strip() for row in rows]
     axes.set_yticks(list(places), names, parse_math=False)
     axes.set_xlabel("weight (logits a unit of base reward)")
-    return _draw(figure, "Weights of the user with 95 % intervals")
+    return draw(figure, "Weights of the user with 95 % intervals")
 
 
-def _clipped(text: str, length: int = 36) -> str:
+def clipped(text: str, length: int = 36) -> str:
     """A model's words on one line of a figure."""
     plain = "".join(one if one.isprintable() else " " for one in text)
     return plain if len(plain) <= length else plain[: length - 1] + "…"
 
 
-def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches, and its axes side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -179,7 +157,8 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     return figure, made[0] if columns == 1 else made
 
 
-def _draw(figure: Any, title: str) -> Drawn:
+def draw(figure: Any, title: str) -> Drawn:
+    """The figure in both forms, its title what a screen reader says of it."""
     import matplotlib as mpl
 
     out, picture = io.StringIO(), io.BytesIO()
@@ -189,5 +168,8 @@ def _draw(figure: Any, title: str) -> Drawn:
         figure.savefig(picture, format="png", dpi=130, metadata={"Software": None})
     text = out.getvalue()
     svg = text[text.index("<svg") :]
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+    # Ids that nothing refers to would be there twice on a page of several figures.
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in used else "", svg)
     return Drawn(svg, picture.getvalue())

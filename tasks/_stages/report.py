@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment
 
-from tasks._stages import figures
+from tasks._stages import exhibits, figures, published
 from tasks._stages.data_checks import checks_shown
 from tasks._stages.figures import LOOK
 from tasks._stages.stage import Inputs, Output, Stage
@@ -35,10 +35,15 @@ def build(inputs: Inputs) -> dict[str, Output]:
     alignment = next(iter(inputs.read("alignment").to_pylist()), None)
     manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
     ranks = inputs.read("rank_curve").to_pylist()
+    shown = {one.name: one for one in (*exhibits.of_run(inputs), *exhibits.of_benchmark(inputs))}
     drawn = {
-        "auc": figures.auc_by_answers(auc),
-        "win_rates": figures.win_rates(wins),
-        "rank": figures.rank(ranks),
+        name: one.drawn
+        for name, exhibit in (
+            ("auc", "fig2-auc"),
+            ("win_rates", "fig2-win-rates"),
+            ("rank", "fig7-spectrum"),
+        )
+        if (one := shown.pop(exhibit)).drawn
     }
     page = page_environment().from_string(page_source("report_page.html"))
     html = page.render(
@@ -64,6 +69,9 @@ def build(inputs: Inputs) -> dict[str, Output]:
         win_figure=drawn["win_rates"].svg,
         rank_figure=drawn["rank"].svg,
         rank=_suggested(ranks),
+        exhibits=list(shown.values()),
+        versions=inputs.plan.parents,
+        published=published.CAVEAT,
         examples=_examples(inputs),
         datasets=[dataset_row(one) for one in in_order(manifests)],
         shape=_shape(inputs),
@@ -145,6 +153,9 @@ def page_environment() -> Environment:
     )
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
     environment.filters["points"] = lambda value: "–" if value is None else f"{100 * value:+.1f}"
+    environment.filters["plain"] = lambda value: (
+        "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    )
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["usd"] = lambda value: "unknown" if value is None else f"{value:.4f}"
     return environment
@@ -239,6 +250,12 @@ def _total(manifests: list[Manifest]) -> float | None:
     by_stage = {one.stage: one.calls.cost_usd for one in manifests}
     costs = [one for one in by_stage.values() if one is not None]
     return math.fsum(costs) if len(costs) == len(by_stage) else None
+
+
+def spending(inputs: Inputs) -> list[dict[str, Any]]:
+    """Planned beside actual calls, tokens and money of every stage that made calls."""
+    manifests = [inputs.warehouse.manifest(*one) for one in sorted(inputs.plan.parents.items())]
+    return _spending(inputs.config["planned"], manifests)
 
 
 def _spending(
@@ -360,7 +377,8 @@ STAGE = Stage(
         "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
         "win_check_judgments", "win_rates", "win_differences", "win_checks",
     ),
-    may_read=("backbones", "data_checks"),
+    # A benchmark is measured after a run; `pref report` then reads both.
+    may_read=("backbones", "data_checks", "benchmark_means"),
     writes=("report",),
     module=__name__,
     build=build,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Finished, Pref, attributes_words, free_port
+from tests.pages import faults_of
 
 METHODS = {"pref", "classic", "per_user"}
 
@@ -63,6 +64,7 @@ def test_the_report_is_self_contained_and_says_that_answers_are_simulated(
     assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]+\"", without_names)
     assert "url(" not in re.sub(r"url\(#[^)]+\)", "", without_names)
     assert "<script" not in html
+    assert faults_of(html) == []
 
 
 def _stages_told(err: str) -> dict[str, str]:
@@ -260,3 +262,66 @@ def test_a_retrain_keeps_the_basis_of_the_model_before_it_and_is_found_again(
     again = pref.attributes(warehouse, *words)
     assert again.found["datasets"] == retrained.found["datasets"]
     assert pref.run("audit", "--warehouse", str(warehouse)).code == 0
+
+
+def test_a_held_out_user_is_shown_with_base_and_personalized_responses(
+    first: tuple[Pref, Path, Finished], tmp_path: Path
+) -> None:
+    pref, warehouse, _ = first
+    words = ("--warehouse", str(warehouse), "--json")
+    query = "select entity_id from splits where entity_kind = 'persona' and side = 'new'"
+    persona = json.loads(pref.run("sql", query, *words).out)[0]["entity_id"]
+    page = tmp_path / "user.html"
+    done = pref.run("show", persona, *words, "--html", str(page))
+    assert done.code == 0, done.err
+    found = done.found
+    assert found["is_simulated"]
+    assert found["n_answers"] == 5
+    assert any(one["label"] for one in found["weights"])
+    assert 1 <= len(found["examples"]) <= 3
+    assert all(one["base"] and one["personalized"] for one in found["examples"])
+    assert {one["win"] for one in found["examples"]} <= {0.0, 0.5, 1.0, None}
+    assert "Simulated answers" in page.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_benchmark_asks_nobody_and_its_figures_join_the_report(
+    first: tuple[Pref, Path, Finished], tmp_path: Path
+) -> None:
+    pref, warehouse, _ = first
+    there = ("--warehouse", str(warehouse))
+    small = (
+        "--seeds", "2", "--set", "labels=[100]", "--set", "rewards=[1,2]", "--set", "fit.steps=5",
+        "--set", "fit.d=3", "--only", "classic", "--only", "per_user", "--only", "rewards",
+        "--only", "labels", "--only", "questions", "--only", "no L2 at all",
+    )  # fmt: skip
+    bare = pref.run("report", "--to", str(tmp_path / "bare"), *there)
+    assert bare.code == 0, bare.err
+    assert "pref benchmark" in bare.out
+    plan = pref.run("plan", "benchmark", *there, *small, "--json")
+    assert plan.code == 0, plan.err
+    assert {one["n_held"] for one in plan.found["arms"]} == {0}
+    done = pref.run("benchmark", *there, *small, "--json")
+    assert done.code == 0, done.err
+    assert done.found["calls_made"] == 0
+    after = pref.run("plan", "benchmark", *there, *small, "--json").found["arms"]
+    assert {one["n_missing"] for one in after} == {0}
+    full = pref.run("report", "--to", str(tmp_path / "full"), *there, "--json")
+    assert full.code == 0, full.err
+    folder = tmp_path / "full"
+    names = {path.stem for path in folder.glob("*.svg")}
+    assert names == {
+        "fig2-auc", "fig2-win-rates", "fig3-ablations", "fig3-base-rewards", "fig3-questions",
+        "fig4-labels", "fig5-base-rewards", "fig7-spectrum", "fig8-win-rate-by-user",
+        "fig9-model-per-user", "table1-methods",
+    }  # fmt: skip
+    for name in names:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len((folder / f"{name}.csv").read_text("utf-8").splitlines()) > 1
+    lineage = json.loads((folder / "lineage.json").read_text("utf-8"))
+    versions = {**full.found["datasets"], **done.found["datasets"]}
+    for one in lineage.values():
+        assert one["datasets"].items() <= versions.items()
+    html = (folder / "report.html").read_text("utf-8")
+    assert html.count("(published)") >= 4
+    assert faults_of(html) == []

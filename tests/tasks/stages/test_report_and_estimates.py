@@ -13,13 +13,9 @@ from tasks._stages.configs import stage_configs
 from tasks._stages.estimates import attributes_extent, expected, priced, prompt_tokens
 from tasks._stages.report import describe_page, page_environment
 from tasks.config import AttributesConfig
+from tests.pages import contrast, faults_of
 
 PAGE = (files("tasks._stages") / "report_page.html").read_text("utf-8")
-AUC = [
-    {"method": method, "n_answers": n, "auc_mean": 0.6, "auc_low": 0.5, "auc_high": 0.7}
-    for method in figures.LOOK
-    for n in (1, 5, 10)
-]
 WINS = [
     {"method": method, "win_rate_mean": 0.6, "win_rate_low": 0.5, "win_rate_high": 0.7}
     for method in figures.LOOK
@@ -32,8 +28,10 @@ def test_only_our_own_style_and_figures_enter_the_page_unescaped() -> None:
         "auc_figure",
         "win_figure",
         "rank_figure",
+        "figure",
     }
-    assert PAGE.count("|safe") == 4
+    assert PAGE.count("|safe") == 5
+    assert "{% set figure = one.drawn.svg %}" in PAGE
 
 
 def test_text_of_a_model_cannot_become_markup() -> None:
@@ -43,20 +41,28 @@ def test_text_of_a_model_cannot_become_markup() -> None:
     assert "{{ 7 * 7 }}" in html
 
 
-@pytest.mark.parametrize("draw", [figures.auc_by_answers, figures.win_rates])
-def test_the_same_rows_give_the_same_figure_bytes(draw: object) -> None:
-    rows = AUC if draw is figures.auc_by_answers else WINS
-    assert callable(draw)
-    first, second = draw(rows), draw(rows)
+def test_the_same_rows_give_the_same_figure_bytes() -> None:
+    first, second = figures.win_rates(WINS), figures.win_rates(WINS)
     assert first == second
     assert first.svg.startswith("<svg")
     assert first.png.startswith(b"\x89PNG")
     assert 'role="img"' in first.svg
 
 
-def test_a_figure_leaves_out_what_is_not_known() -> None:
-    unknown = [{**row, "auc_mean": None, "auc_low": None, "auc_high": None} for row in AUC[:3]]
-    assert figures.auc_by_answers([*unknown, *AUC[3:]]).svg
+def test_the_check_of_pages_finds_what_is_wrong_with_one() -> None:
+    bad = (
+        "<html><head><style>:root { --ink: #777777; --soft: #57606a; --blue: #0072b2;"
+        " --paper: #ffffff; --wash: #f6f8fa; }</style></head><body><h1>A</h1><h3 id='x'>B</h3>"
+        "<svg id='x'></svg><table><tr><td>1</td></tr></table></body></html>"
+    )
+    faults = " ".join(faults_of(bad))
+    for word in (
+        "no language", "h3 follows h1", "id x is there twice", "a figure has no text",
+        "a table has no name", "a table has no header", "no title", "no main", "phone",
+        "ink on paper",
+    ):  # fmt: skip
+        assert word in faults
+    assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
 
 
 def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tasks._stages.fit import STAGE as FIT_STAGE
 from tasks._stages.worlds import load_world
 from tasks.errors import InputRejected
 from tasks.showing import N_ANSWERS_SHOWN, QUANTILE, render_user, user_facts
+from tests.pages import faults_of
 from tests.tasks.stages.conftest import Bench
 from tests.tasks.stages.worlds import FIT, N_SEEN_PAIRS, put_world
 from warehouse.errors import DatasetMissing
@@ -99,3 +100,4 @@ def test_texts_can_neither_move_the_terminal_nor_become_markup(
     assert "<script" not in html
     assert "{{ 7 * 7 }}" in html
     assert "src=" not in html
+    assert faults_of(html) == []

@@ -14,7 +14,7 @@ from tasks.evaluate import AUC, CHECK_WIN, REPORT, WIN, WIN_RATES
 from tasks.ingest import INGEST
 from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import CHECK, DESIGN, JUDGE, JUDGE_CHECKS
-from tasks.personalize import POOL, SELECT
+from tasks.personalize import POOL, SELECT, SUMMARIZE, WRITE
 from tasks.respond import RESPOND
 from tasks.summary import summarize
 from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK, TUNE
@@ -70,6 +70,8 @@ def attributes(config: AttributesConfig, until: Until = "report") -> dict[str, A
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)
+        chain.calls(SUMMARIZE)
+        chain.calls(WRITE)
         chain.step(SELECT)
         chain.calls(WIN)
         chain.calls(CHECK_WIN)

@@ -13,7 +13,7 @@ from tasks.config import PrismConfig, Until
 from tasks.evaluate import AUC, CHECK_WIN, WIN, WIN_RATES
 from tasks.interpret import INTERPRET, LABEL
 from tasks.judge import DESIGN, JUDGE, JUDGE_CHECKS
-from tasks.personalize import POOL, SELECT
+from tasks.personalize import POOL, SELECT, SUMMARIZE, WRITE
 from tasks.prism import CHECK, CHOOSE, PRISM, RATE, REPORT, REVISE, SIFT
 from tasks.summary import summarize
 from tasks.train import ADAPT, ENCODE, ENCODE_POOL, FIT, RANK, TUNE
@@ -71,6 +71,8 @@ def prism(config: PrismConfig, until: Until = "report") -> dict[str, Any]:
         # The proof: a response chosen for each new user against the base response.
         chain.calls(POOL)
         chain.step(ENCODE_POOL)
+        chain.calls(SUMMARIZE)
+        chain.calls(WRITE)
         chain.step(SELECT)
         chain.calls(WIN)
         chain.calls(CHECK_WIN)

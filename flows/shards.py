@@ -12,7 +12,7 @@ from tasks.batches import buy_batches
 from tasks.evaluate import check_win_shard, win_shard
 from tasks.interpret import label_shard
 from tasks.judge import check_shard, judge_shard
-from tasks.personalize import pool_shard
+from tasks.personalize import pool_shard, summarize_shard, write_shard
 from tasks.prism import rate_shard, revise_shard
 from tasks.publish import follow
 from tasks.respond import respond_shard
@@ -26,6 +26,8 @@ SHARDS = {
     "label": label_shard,
     "check": check_shard,
     "pool": pool_shard,
+    "summarize": summarize_shard,
+    "write": write_shard,
     "win": win_shard,
     "check_win": check_win_shard,
 }

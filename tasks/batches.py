@@ -19,6 +19,7 @@ from tasks._stages import (
     respond,
     revise,
     win,
+    write,
 )
 from tasks.types import CallPlan, StagePlan
 
@@ -31,6 +32,8 @@ STAGES = (
     check.PRISM_STAGE,
     interpret.LABEL_STAGE,
     personalize.POOL_STAGE,
+    write.SUMMARIZE_STAGE,
+    write.STAGE,
     win.STAGE,
     check_win.STAGE,
 )

@@ -16,6 +16,7 @@ from pref_model.backbone_config import BackboneConfig
 from pref_model.model import FitConfig
 
 Until = Literal["split", "auc", "report"]
+WinMethod = Literal["samples", "in_context", "summary", "system_prompt"]
 ConversationType = Literal["unguided", "values guided", "controversy guided"]
 Sampling = dict[str, float | int | str | bool | None]
 
@@ -221,12 +222,19 @@ class WinConfig(_Strict):
 
     n_answers: int = Field(10, ge=1, description="Answers known of a user when choosing")
     pool_size: int = Field(16, ge=2, description="Revisions of each base response")
+    also: tuple[WinMethod, ...] = Field(
+        (), description="Further ways to personalize, measured beside the best revision"
+    )
+    n_samples: int = Field(8, ge=1, description="Plain samples of each prompt, with also = samples")
     n_prompts: int | None = Field(None, ge=1, description="Held-out prompts; unset: all")
     n_identical: int = Field(
         100, ge=0, description="Base responses judged against themselves, as a control"
     )
     base_template: str = "respond_base"
     revise_template: str = "revise_attributes"
+    wishes_template: str = "respond_wishes"
+    in_context_template: str = "respond_in_context"
+    summary_template: str = "summarize_answers"
 
 
 class EvaluateConfig(_Strict):

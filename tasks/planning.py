@@ -42,6 +42,7 @@ from tasks._stages import (
     split,
     tune,
     win,
+    write,
 )
 from tasks._stages.calls import CallStage
 from tasks._stages.configs import own_source, stage_configs, stage_places
@@ -80,7 +81,8 @@ __all__ = ["DesignCheck", "Plan", "StageCost", "endpoint", "plan_run", "prices_a
 _COMMON: tuple[Stage | CallStage, ...] = (
     assemble.STAGE, split.STAGE, tune.STAGE, encode.STAGE, judge_checks.STAGE, rank.STAGE,
     fit.STAGE, adapt.STAGE, evaluate.AUC_STAGE, interpret.STAGE, interpret.LABEL_STAGE,
-    personalize.POOL_STAGE, encode.POOL_STAGE, personalize.SELECT_STAGE, win.STAGE,
+    personalize.POOL_STAGE, encode.POOL_STAGE, write.SUMMARIZE_STAGE, write.STAGE,
+    personalize.SELECT_STAGE, win.STAGE,
     check_win.STAGE,
 )  # fmt: skip
 STAGES: tuple[Stage | CallStage, ...] = (

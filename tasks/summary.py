@@ -18,7 +18,8 @@ AUDITED = (
 
 WIN_DETAILS = (
     "n_users", "n_comparisons", "n_ties", "n_unparsed", "n_users_needed", "length_effect_logit",
-    "length_gap_mean", "win_rate_bound",
+    "length_gap_mean", "win_rate_bound", "n_calls", "prompt_tokens", "completion_tokens",
+    "cost_usd",
 )  # fmt: skip
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-METHODS = ("pref", "classic", "per_user", "longer")
+METHODS = (
+    "pref", "classic", "per_user", "longer", "pref_samples", "in_context", "summary",
+    "system_prompt",
+)  # fmt: skip
 RATINGS = ("1", "2", "3", "4", "5")
 PROB_ORIGINS = ("verdict", "logprobs", "logprobs_bound")
 UNPARSED_REASONS = (
@@ -113,9 +116,9 @@ _DECLARED = (
     _text("response_id", "Name of one generated text."),
     _text(
         "response_role",
-        "What the text is for: a side of a pair, a base response, a critique or revision of one;"
-        " own = handed in with answers of real users.",
-        ("pair_a", "pair_b", "base", "critique", "revision", "own"),
+        "What the text is for: a side of a pair, a base response, another sample like it, a"
+        " critique or revision of one; own = handed in with answers of real users.",
+        ("pair_a", "pair_b", "base", "sample", "critique", "revision", "own"),
     ),
     _text("toward_persona_id", "User whom the text was written for; null for none in particular."),
     _text("style", "Traits the responder was told to show, joined by '+'; null for none."),
@@ -430,6 +433,17 @@ _DECLARED = (
         "share of comparisons",
         "N / (N + 1): most that the best of N samples like the base can win; null elsewhere.",
     ),
+    _text("summary_text", "The user's answers in a model's words; null when it gave none."),
+    _count("prompt_tokens", "tokens", "Tokens sent; null where a reply does not say."),
+    _count("completion_tokens", "tokens", "Tokens written; null where a reply does not say."),
+    Field(
+        "cost_usd",
+        pa.float64(),
+        "What it cost when it was bought; null where a price is not known.",
+        "US$",
+        low=0.0,
+    ),
+    _count("n_calls", "calls", "Calls that the method made beyond the base responses."),
     _text("other_method", "The method that is compared with.", METHODS),
     _number(
         "difference_mean",

@@ -21,6 +21,7 @@ _RESPONSE_COLUMNS = (
     "response_id", "prompt_id", "response_role", "style", "parent_response_id", "response_text",
     "finish_reason", "request_key", "response_model",
 )  # fmt: skip
+_COST = ("prompt_tokens", "completion_tokens", "cost_usd")
 _RESPONSE_NULLABLE = frozenset({"style", "parent_response_id", "response_text", "finish_reason"})
 
 _DECLARED = (
@@ -101,11 +102,11 @@ _DECLARED = (
     ),
     Table(
         name="pool_responses",
-        grain="One row is one candidate of a Best-of-N pool: a base response or a revision of one.",
+        grain="One row is a base response, a revision of one, or another sample like one.",
         absent="The text was never asked for; a reply without text is a row with a null text.",
         key=("response_id",),
-        columns=_RESPONSE_COLUMNS,
-        nullable=_RESPONSE_NULLABLE,
+        columns=(*_RESPONSE_COLUMNS, *_COST),
+        nullable=_RESPONSE_NULLABLE | frozenset(_COST),
         foreign={"prompt_id": PROMPT, "parent_response_id": ANY_RESPONSE},
     ),
     Table(

@@ -2,7 +2,42 @@
 
 from warehouse.table import PERSONA, POOL_RESPONSE, PROMPT, Table
 
+_CHOSEN = (*POOL_RESPONSE, "personal_responses.response_id")
+
 WIN_TABLES = (
+    Table(
+        name="taste_summaries",
+        grain="One row is what a model says of one user's taste after reading some answers.",
+        absent="No summary was asked for, or the user had no answer without a tie.",
+        key=("persona_id", "n_answers"),
+        columns=(
+            "persona_id", "n_answers", "summary_text", "finish_reason", "request_key",
+            "response_model", "prompt_tokens", "completion_tokens", "cost_usd",
+        ),
+        nullable=frozenset({
+            "summary_text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd",
+        }),
+        foreign={"persona_id": PERSONA},
+    ),
+    Table(
+        name="personal_responses",
+        grain="One row is one response written for one user, in place of a base response.",
+        absent="The method was not asked for, or nothing is known of the user that it could tell.",
+        key=("response_id",),
+        columns=(
+            "response_id", "method", "n_answers", "toward_persona_id", "prompt_id",
+            "parent_response_id", "response_text", "finish_reason", "request_key",
+            "response_model", "prompt_tokens", "completion_tokens", "cost_usd",
+        ),
+        nullable=frozenset({
+            "response_text", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd",
+        }),
+        foreign={
+            "toward_persona_id": PERSONA,
+            "prompt_id": PROMPT,
+            "parent_response_id": POOL_RESPONSE,
+        },
+    ),
     Table(
         name="selections",
         grain="One row is the response one method picks for one user and prompt.",
@@ -14,7 +49,7 @@ WIN_TABLES = (
         foreign={
             "persona_id": PERSONA,
             "prompt_id": PROMPT,
-            "response_id": POOL_RESPONSE,
+            "response_id": _CHOSEN,
             "base_response_id": POOL_RESPONSE,
         },
     ),
@@ -38,7 +73,7 @@ WIN_TABLES = (
         foreign={
             "persona_id": PERSONA,
             "prompt_id": PROMPT,
-            "response_id": POOL_RESPONSE,
+            "response_id": _CHOSEN,
             "base_response_id": POOL_RESPONSE,
         },
         one_null=(
@@ -66,7 +101,7 @@ WIN_TABLES = (
         foreign={
             "persona_id": PERSONA,
             "prompt_id": PROMPT,
-            "response_id": POOL_RESPONSE,
+            "response_id": _CHOSEN,
             "base_response_id": POOL_RESPONSE,
         },
         one_null=(
@@ -83,12 +118,14 @@ WIN_TABLES = (
             "method", "n_answers", "win_rate_mean", "win_rate_low", "win_rate_high", "n_users",
             "n_comparisons", "n_ties", "n_unparsed", "n_users_needed", "controlled_rate_mean",
             "controlled_rate_low", "controlled_rate_high", "length_effect_logit",
-            "length_gap_mean", "win_rate_bound",
+            "length_gap_mean", "win_rate_bound", "n_calls", "prompt_tokens", "completion_tokens",
+            "cost_usd",
         ),
         nullable=frozenset({
             "win_rate_mean", "win_rate_low", "win_rate_high", "n_users_needed",
             "controlled_rate_mean", "controlled_rate_low", "controlled_rate_high",
-            "length_effect_logit", "length_gap_mean", "win_rate_bound",
+            "length_effect_logit", "length_gap_mean", "win_rate_bound", "prompt_tokens",
+            "completion_tokens", "cost_usd",
         }),
     ),
     Table(

@@ -252,7 +252,9 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over rows that have a number; nan where none has, as on a seed of few test pairs."""
     known = ~np.isnan(values)
     total, count = np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    mean: NDArray[np.float64] = np.full(total.shape, np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
 
 
 def _means(

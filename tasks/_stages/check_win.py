@@ -115,7 +115,7 @@ def _models(inputs: Inputs) -> tuple[str, ...]:
 
 STAGE = CallStage(
     name="check_win",
-    reads=("prompts", "personas", "pool_responses", "selections"),
+    reads=("prompts", "personas", "pool_responses", "personal_responses", "selections"),
     writes=("win_check_judgments",),
     module=__name__,
     n_cells=lambda inputs: len(win_checks(inputs)),

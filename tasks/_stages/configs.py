@@ -21,6 +21,7 @@ from tasks._stages.own_report import describe_own_page
 from tasks._stages.prism_files import describe_prism, prism_folder
 from tasks._stages.report import describe_page
 from tasks._stages.tune import describe_tuning
+from tasks._stages.write import WRITERS
 from tasks.config import (
     AnyFlowConfig,
     AttributesConfig,
@@ -84,6 +85,11 @@ def stage_places(config: AnyFlowConfig) -> dict[str, str]:
 
 
 def _attributes(config: AttributesConfig, encoder: dict[str, Any] | None) -> StageConfigs:
+    if "system_prompt" in config.win.also:
+        raise InputRejected(
+            "win.also: system_prompt asked for, but Attributes users wrote none; expected samples,"
+            " in_context or summary; leave it out, or use the prism flow"
+        )
     seed = {"seed": config.seed}
     own: StageConfigs = {
         "ingest": {
@@ -277,6 +283,9 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
     }
     encoder = encoder or _encoder(config.encoder)
     answers = sorted({*config.adapt.answers, config.win.n_answers})
+    prompts = {"n_prompts": config.win.n_prompts, **seed}
+    writers = sorted({*config.win.also} & {*WRITERS})
+    told = {"also": writers, "n_answers": config.win.n_answers}
     return {
         # Controls are questions of their own: they change no cell of the matrix.
         "design": {**config.design.model_dump(mode="json", exclude={"control_share"}), **seed},
@@ -313,10 +322,21 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         "auc": {**as_json(config.evaluate), **seed},
         "pool": {
             **_responder(config, sampling),
-            **config.win.model_dump(mode="json", exclude={"n_identical", "n_answers"}),
-            **_hash("base_template", config.win.base_template),
-            **_hash("revise_template", config.win.revise_template),
-            **seed,
+            "pool_size": config.win.pool_size,
+            "n_samples": config.win.n_samples if "samples" in config.win.also else 0,
+            **_win_templates(config, "base_template", "revise_template"),
+            **prompts,
+        },
+        "summarize": {
+            **_responder(config, sampling),
+            **told,
+            **_win_templates(config, "summary_template"),
+        },
+        "write": {
+            **_responder(config, sampling),
+            **told,
+            **_win_templates(config, "wishes_template", "in_context_template"),
+            **prompts,
         },
         "select": {"n_answers": config.win.n_answers},
         "win": judge,
@@ -351,7 +371,7 @@ def _planned(
     prices = load_prices(Path(config.calls.prices) if config.calls.prices else None)
     return {
         name: expected(name, stages[name], config, extent, prices)._asdict()
-        for name in (writer, "judge", "label", "pool", "win", "check_win")
+        for name in (writer, "judge", "label", "pool", "summarize", "write", "win", "check_win")
     }
 
 
@@ -367,6 +387,12 @@ def _forgotten(config: AnyFlowConfig, *kinds: str) -> dict[str, list[str]]:
     """Marks of the people whom an ingest has to leave out; no entry where there are none."""
     found = marks(warehouse_at(config.warehouse), kinds)
     return {"forgotten": found} if found else {}
+
+
+def _win_templates(config: FlowConfig, *slots: str) -> dict[str, str]:
+    names = {slot: str(getattr(config.win, slot)) for slot in slots}
+    hashes = [_hash(slot, name) for slot, name in names.items()]
+    return {**names, **{key: value for one in hashes for key, value in one.items()}}
 
 
 def _hash(slot: str, template: str) -> dict[str, str]:

@@ -152,7 +152,7 @@ def expected(
 
     Args:
         stage: ``respond``, ``revise``, ``judge``, ``check``,
-            ``label``, ``pool``, ``win`` or ``check_win``.
+            ``label``, ``pool``, ``summarize``, ``write``, ``win`` or ``check_win``.
         stage_config: The stage's part of the configuration.
         config: The flow's configuration.
         extent: How many prompts and personas there are.
@@ -165,15 +165,26 @@ def expected(
     new_users = max(1, round(config.split.new_user_share * n_personas))
     n_orders = 2 * config.judge.repeats
     judges = min(config.design.personas_per_pair or n_personas, n_personas)
+    also = config.win.also
+    n_samples = config.win.n_samples if "samples" in also else 0
+    n_writers = len({*also} - {"samples"})
+    n_shown = 2 * config.win.n_answers
     n_calls, shown, template = {
         "respond": (2 * n_prompts, 0, "template"),
         "revise": (2 * n_prompts, 2, "rewrite_template"),
         "judge": (judges * n_prompts * n_orders, 2, "template"),
         "label": (config.fit.d, 2 * config.interpret.n_examples, "template"),
         "check": (_n_checks(config, judges * n_prompts), 2, "template"),
-        "pool": (new_prompts * (1 + config.win.pool_size), 1, "revise_template"),
+        "pool": (new_prompts * (1 + n_samples + config.win.pool_size), 1, "revise_template"),
+        "summarize": (new_users * ("summary" in also), n_shown, "summary_template"),
+        "write": (
+            new_users * new_prompts * n_writers,
+            # Only a writer with the answers in context is shown them.
+            round(n_shown * ("in_context" in also) / max(1, n_writers)),
+            "in_context_template",
+        ),
         # Three methods choose; where they agree, one comparison serves them all.
-        "win": (new_users * new_prompts * 3 * n_orders, 2, "template"),
+        "win": (new_users * new_prompts * (3 + len(also)) * n_orders, 2, "template"),
         "check_win": (_n_win_checks(config, new_users * new_prompts), 2, "template"),
     }[stage]
     texts = load_template(stage_config[template])

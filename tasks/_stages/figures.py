@@ -14,7 +14,15 @@ LOOK = {
     "classic": ("classic RLHF", "#D55E00", "s"),
     "per_user": ("model per user", "#009E73", "^"),
 }
-WIN_NAMES = {method: name for method, (name, _, _) in LOOK.items()}
+# Win rates have these and further ways to personalize.
+WIN_LOOK = {
+    **LOOK,
+    "pref_samples": ("PReF, plain samples", "#56B4E9", "D"),
+    "in_context": ("answers in context", "#CC79A7", "v"),
+    "summary": ("summary of answers", "#E69F00", "P"),
+    "system_prompt": ("own system prompt", "#000000", "X"),
+}
+WIN_NAMES = {method: name for method, (name, _, _) in WIN_LOOK.items()}
 _OFFSET = {"textcoords": "offset points", "va": "bottom", "fontsize": "small", "color": "#555555"}
 
 
@@ -71,11 +79,11 @@ def accuracy_by_answers(rows: Sequence[Mapping[str, Any]]) -> Drawn:
 
 def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
     """Win rate over the base response with 95 % intervals, one line a method."""
-    figure, axes = canvas(5.6, 2.2)
     known = {row["method"]: row for row in rows if row["win_rate_mean"] is not None}
-    shown = [method for method in reversed(LOOK) if method in known]
+    shown = [method for method in reversed(WIN_LOOK) if method in known]
+    figure, axes = canvas(6.4, 1.0 + 0.4 * len(shown))
     for place, method in enumerate(shown):
-        _, color, marker = LOOK[method]
+        _, color, marker = WIN_LOOK[method]
         row = known[method]
         mean, low, high = (100 * row[f"win_rate_{part}"] for part in ("mean", "low", "high"))
         axes.errorbar(
@@ -85,7 +93,7 @@ def win_rates(rows: Sequence[Mapping[str, Any]]) -> Drawn:
             f"{mean:.1f} %", (high, place), (6, 0), textcoords="offset points", va="center"
         )
     axes.axvline(50, color="#777777", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(shown)), [LOOK[method][0] for method in shown])
+    axes.set_yticks(range(len(shown)), [WIN_LOOK[method][0] for method in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("win rate over the base response (%)")

@@ -1,4 +1,8 @@
-"""Best-of-N: a pool of revisions of each held-out prompt's base response; each user's choice."""
+"""Best-of-N: a pool for each held-out prompt and each user's choice of it.
+
+A pool holds revisions of the base response toward random traits, plain samples like the base, or
+both. What is written for one user alone is `tasks._stages.write`'s; both end in ``selections``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from prompts.personas import attribute_personas
 from prompts.traits import style_text
 from tasks._convert import index_of, vectors
+from tasks._llm.types import CallReply
 from tasks._seeds import stable_shuffle
 from tasks._stages.adapt import METHODS
 from tasks._stages.calls import CallStage, Complete
@@ -42,22 +47,42 @@ def pool_styles(seed: int, prompt_id: str, size: int) -> list[tuple[str, str]]:
     return [everyone[order[index % len(order)]] for index in range(size)]
 
 
+def reply_cost(reply: CallReply) -> dict[str, Any]:
+    """What a reply took, in columns of its row."""
+    return {
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "cost_usd": reply.cost_usd,
+    }
+
+
 def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
-    """Writes the base response of prompts [start, stop), then revises it in every style."""
+    """Answers prompts [start, stop) plainly, then revises the first answer in every style."""
     config = inputs.config
     prompts = pool_prompts(inputs)[start:stop]
-    bases = [
-        request(inputs, config["base_template"], {"prompt": one["prompt_text"]}) for one in prompts
+    # The base is the first of the plain answers, so that the others are samples like it.
+    plain = [
+        (one, number, request(inputs, config["base_template"], slots, repeat=number))
+        for one in prompts
+        for slots in ({"prompt": one["prompt_text"]},)
+        for number in range(1 + config["n_samples"])
     ]
     rows: list[dict[str, Any]] = []
     work = []
-    for prompt, call, reply in zip(prompts, bases, complete(bases), strict=True):
+    replies = complete([call for *_, call in plain])
+    for (prompt, sample, call), reply in zip(plain, replies, strict=True):
         prompt_id = prompt["prompt_id"]
-        base = response_row(
-            reply, call, prompt_id=prompt_id, role="base", suffix="base", style=None
+        row = response_row(
+            reply,
+            call,
+            prompt_id=prompt_id,
+            role="sample" if sample else "base",
+            suffix=f"sample-{sample:03d}" if sample else "base",
+            style=None,
         )
-        rows.append(base)
-        if base["response_text"] is None:
+        rows.append(row | reply_cost(reply))
+        base = row
+        if sample or base["response_text"] is None:
             continue
         for number, traits in enumerate(
             pool_styles(config["seed"], prompt_id, config["pool_size"])
@@ -71,17 +96,16 @@ def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.T
             work.append((base, number, traits, revision))
     replies = complete([call for *_, call in work])
     for (base, number, traits, call), reply in zip(work, replies, strict=True):
-        rows.append(
-            response_row(
-                reply,
-                call,
-                prompt_id=base["prompt_id"],
-                role="revision",
-                suffix=f"revision-{number:03d}",
-                style="+".join(traits),
-                parent=base["response_id"],
-            )
+        revised = response_row(
+            reply,
+            call,
+            prompt_id=base["prompt_id"],
+            role="revision",
+            suffix=f"revision-{number:03d}",
+            style="+".join(traits),
+            parent=base["response_id"],
         )
+        rows.append(revised | reply_cost(reply))
     rows.sort(key=lambda row: str(row["response_id"]))
     return pa.Table.from_pylist(rows, TABLES["pool_responses"].schema)
 
@@ -115,43 +139,69 @@ def rewards(
 
 
 def select(inputs: Inputs) -> dict[str, Output]:
-    """Each new user's best revision of each held-out prompt, by each method."""
+    """Each new user's personalized response to each held-out prompt, by each method.
+
+    Every method of `adapt` takes its best revision; ``pref_samples`` is PReF's best plain sample;
+    what was written for a user is taken as it is.
+    """
+    base = {
+        row["prompt_id"]: row["response_id"]
+        for row in inputs.read("pool_responses").to_pylist()
+        if row["response_role"] == "base"
+    }
+    n_answers = inputs.config["n_answers"]
+    chosen = [
+        (method, *choice)
+        for method, role, rewarded in (
+            *((method, "revision", method) for method in METHODS),
+            ("pref_samples", "sample", "pref"),
+        )
+        for choice in _best(inputs, role, rewarded)
+    ]
+    chosen += [
+        (row["method"], row["toward_persona_id"], row["prompt_id"], row["response_id"])
+        for row in inputs.read("personal_responses").to_pylist()
+        if row["response_text"] is not None
+    ]
+    rows = [
+        {
+            "persona_id": persona,
+            "method": method,
+            "n_answers": n_answers,
+            "prompt_id": prompt,
+            "response_id": response,
+            "base_response_id": base[prompt],
+        }
+        for method, persona, prompt, response in chosen
+    ]
+    rows.sort(key=lambda row: (row["persona_id"], row["method"], row["prompt_id"]))
+    return {"selections": Output(pa.Table.from_pylist(rows, TABLES["selections"].schema))}
+
+
+def _best(inputs: Inputs, role: str, method: str) -> list[tuple[str, str, str]]:
+    """Persona, prompt and the candidate of that role that the method's reward ranks first."""
     from pref_model.bestofn import best_of_n
 
     embedded = inputs.read("pool_embeddings")
-    place = index_of(embedded["response_id"].to_pylist())
-    embeddings = vectors(embedded["embedding"])
+    ids = embedded["response_id"].to_pylist()
+    place = index_of(ids)
     pool: dict[str, list[str]] = {}
-    base: dict[str, str] = {}
     for row in inputs.read("pool_responses").to_pylist():
-        if row["response_role"] == "base":
-            base[row["prompt_id"]] = row["response_id"]
-        elif row["response_id"] in place:
+        if row["response_role"] == role and row["response_id"] in place:
             pool.setdefault(row["prompt_id"], []).append(row["response_id"])
+    if not pool:
+        return []
     prompts = sorted(pool)
-    width = max(map(len, pool.values()), default=0)
-    candidates = np.full((len(prompts), width), -1, np.int64)
+    candidates = np.full((len(prompts), max(map(len, pool.values()))), -1, np.int64)
     for index, prompt in enumerate(prompts):
         candidates[index, : len(pool[prompt])] = [place[one] for one in pool[prompt]]
-    ids = embedded["response_id"].to_pylist()
-    n_answers = inputs.config["n_answers"]
-    rows = []
-    for method in METHODS:
-        personas, scored = rewards(inputs, method, n_answers, embeddings)
-        for persona, chosen in zip(personas, best_of_n(scored, candidates), strict=True):
-            rows += [
-                {
-                    "persona_id": persona,
-                    "method": method,
-                    "n_answers": n_answers,
-                    "prompt_id": prompt,
-                    "response_id": ids[row],
-                    "base_response_id": base[prompt],
-                }
-                for prompt, row in zip(prompts, chosen, strict=True)
-            ]
-    rows.sort(key=lambda row: (row["persona_id"], row["method"], row["prompt_id"]))
-    return {"selections": Output(pa.Table.from_pylist(rows, TABLES["selections"].schema))}
+    embeddings = vectors(embedded["embedding"])
+    personas, scored = rewards(inputs, method, inputs.config["n_answers"], embeddings)
+    return [
+        (persona, prompt, ids[row])
+        for persona, rows in zip(personas, best_of_n(scored, candidates), strict=True)
+        for prompt, row in zip(prompts, rows, strict=True)
+    ]
 
 
 POOL_STAGE = CallStage(
@@ -160,15 +210,19 @@ POOL_STAGE = CallStage(
     writes=("pool_responses",),
     module=__name__,
     n_cells=lambda inputs: len(pool_prompts(inputs)),
-    calls_per_cell=lambda inputs: 1 + int(inputs.config["pool_size"]),
+    calls_per_cell=lambda inputs: (
+        1 + int(inputs.config["n_samples"]) + int(inputs.config["pool_size"])
+    ),
     run_cells=run_cells,
     templates=lambda inputs: (inputs.config["base_template"], inputs.config["revise_template"]),
     models=lambda inputs: (inputs.config["responder_model"],),
 )
 SELECT_STAGE = Stage(
     name="select",
-    reads=("pool_responses", "pool_embeddings", "models", "adapted_weights"),
+    reads=(
+        "pool_responses", "pool_embeddings", "models", "adapted_weights", "personal_responses",
+    ),
     writes=("selections",),
     module=__name__,
     build=select,
-)
+)  # fmt: skip

@@ -374,7 +374,8 @@ STAGE = Stage(
         "models", "base_rewards", "user_weights", "alignment", "base_reward_facts",
         "base_reward_examples",
         "base_reward_labels", "trait_correlations", "adapted_weights", "questions", "auc",
-        "auc_means", "pool_responses", "pool_embeddings", "selections", "win_judgments",
+        "auc_means", "pool_responses", "pool_embeddings", "taste_summaries", "personal_responses",
+        "selections", "win_judgments",
         "win_check_judgments", "win_rates", "win_differences", "win_checks",
     ),
     # A benchmark is measured after a run; `pref report` then reads both.

@@ -50,13 +50,13 @@ def _contrasts(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
 def request(
     inputs: Inputs, template: str, slots: dict[str, str], *, repeat: int = 0
 ) -> CallRequest:
-    """A call to the stage's responder model."""
+    """A call to the stage's responder model; a repeat asks for another draw of the same."""
     config = inputs.config
     return CallRequest(
         endpoint_name=config["endpoint_name"],
         model=config["responder_model"],
         messages=tuple(load_template(template).render(**slots)),
-        sampling=config["sampling"],
+        sampling={**config["sampling"], **({"seed": repeat} if repeat else {})},
         repeat=repeat,
     )
 

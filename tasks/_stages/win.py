@@ -21,7 +21,8 @@ def comparisons(inputs: Inputs) -> pa.Table:
 
 def texts_of(inputs: Inputs) -> dict[str, str]:
     """Text of every response that can be compared, by id."""
-    return inputs.lookup("pool_responses", "response_id", "response_text")
+    pool = inputs.lookup("pool_responses", "response_id", "response_text")
+    return pool | inputs.lookup("personal_responses", "response_id", "response_text")
 
 
 def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.Table:
@@ -47,7 +48,7 @@ def run_cells(inputs: Inputs, start: int, stop: int, complete: Complete) -> pa.T
 
 STAGE = CallStage(
     name="win",
-    reads=("prompts", "personas", "pool_responses", "selections"),
+    reads=("prompts", "personas", "pool_responses", "personal_responses", "selections"),
     writes=("win_judgments",),
     module=__name__,
     n_cells=lambda inputs: comparisons(inputs).num_rows,

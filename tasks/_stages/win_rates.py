@@ -19,6 +19,7 @@ from tasks._stages.check_win import IDENTICAL
 from tasks._stages.judge_checks import check_rates
 from tasks._stages.stage import Inputs, Output, Stage
 from tasks._stages.win import CELL, texts_of
+from tasks._stages.write import SUMMARY, WRITERS
 from warehouse.fields import METHODS
 from warehouse.tables import TABLES
 
@@ -105,10 +106,44 @@ def _rates(inputs: Inputs, by_method: dict[str, pa.Table]) -> list[Row]:
                 **_told("controlled_rate", lc.rate._asdict()),
                 "length_effect_logit": _known(lc.length_logit),
                 "length_gap_mean": _known(lc.mean_gap),
-                "win_rate_bound": None,
+                "win_rate_bound": _bound(inputs, method),
+                **_costs(inputs, method),
             }
         )
     return rows
+
+
+def _candidates(inputs: Inputs, method: str) -> list[Row]:
+    """The texts that a method chose from or wrote, and what it wrote on the way to them."""
+    if method in WRITERS:
+        texts = [
+            row for row in inputs.read("personal_responses").to_pylist() if row["method"] == method
+        ]
+        return texts + (inputs.read("taste_summaries").to_pylist() if method == SUMMARY else [])
+    role = "sample" if method == "pref_samples" else "revision"
+    return [
+        row for row in inputs.read("pool_responses").to_pylist() if row["response_role"] == role
+    ]
+
+
+def _costs(inputs: Inputs, method: str) -> Row:
+    """Calls, tokens and money of a method beyond the base responses; null where not all tell."""
+    rows = _candidates(inputs, method)
+    found: Row = {"n_calls": len(rows)}
+    for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
+        values = [row[name] for row in rows]
+        found[name] = None if None in values else sum(values)
+    return found
+
+
+def _bound(inputs: Inputs, method: str) -> float | None:
+    """N / (N + 1) for the best of N samples like the base; the largest N of any prompt."""
+    from pref_model.bestofn import best_of_n_bound
+
+    if method != "pref_samples":
+        return None
+    prompts = [row["prompt_id"] for row in _candidates(inputs, method) if row["response_text"]]
+    return best_of_n_bound(max(map(prompts.count, set(prompts))))
 
 
 def _differences(inputs: Inputs, by_method: dict[str, pa.Table]) -> list[Row]:
@@ -203,8 +238,11 @@ def _known(value: float) -> float | None:
 
 STAGE = Stage(
     name="win_rates",
-    reads=("pool_responses", "selections", "win_judgments", "win_check_judgments"),
+    reads=(
+        "pool_responses", "taste_summaries", "personal_responses", "selections", "win_judgments",
+        "win_check_judgments",
+    ),
     writes=("win_rates", "win_differences", "win_checks"),
     module=__name__,
     build=build,
-)
+)  # fmt: skip

@@ -23,8 +23,11 @@ EXPECTED_SLOTS = {
     "rate_controversy": ("prompt",),
     "respond_attributes": ("style", "prompt"),
     "respond_base": ("prompt",),
+    "respond_in_context": ("examples", "prompt"),
+    "respond_wishes": ("wishes", "prompt"),
     "revise_attributes": ("style", "prompt", "draft"),
     "rewrite_prism": ("persona", "prompt", "draft", "critique"),
+    "summarize_answers": ("examples",),
 }
 # Texts about a person, to go into a slot of the others; tests/prompts/test_profiles.py.
 PROFILES = ("profile_prism",)

@@ -33,6 +33,7 @@ from tasks._stages import (
     split,
     win,
     win_rates,
+    write,
 )
 from tasks._stages import code as stage_code
 from tasks._stages.calls import CallStage
@@ -47,7 +48,7 @@ STAGES: list[Stage | CallStage] = [
     prism_prompts.CHOOSE_STAGE, revise.STAGE, own.INGEST_STAGE, own.ASSEMBLE_STAGE,
     own_split.STAGE, own_form.STAGE, own_fit.STAGE, own_adapt.STAGE, own_accuracy.STAGE,
     own_report.STAGE,
-    check.STAGE, judge_checks.STAGE, check_win.STAGE,
+    check.STAGE, judge_checks.STAGE, check_win.STAGE, write.SUMMARIZE_STAGE, write.STAGE,
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """The simulated responder: an answer in the prompt's own words, in the style asked for.
 
-It reads the <style>, <prompt> and <draft> of a request and knows no facts: what it says about the
-prompt is empty by design, only the wording carries something. Asked to criticize a draft for a
-<persona>, it names the traits the draft lacks for that person; a rewrite follows its <critique>.
+It reads the <style>, <wishes>, <examples>, <prompt> and <draft> of a request and knows no facts:
+what it says about the prompt is empty by design, only the wording carries something. Asked to
+criticize a draft for a <persona>, it names the traits the draft lacks for that person; a rewrite
+follows its <critique>.
 """
 
 import re
@@ -18,6 +19,12 @@ from tasks._llm.simulator.settings import SimulatorSettings
 from tasks._llm.simulator.style import score_vector, trait_evidence
 from tasks._llm.simulator.tastes import taste
 from tasks._llm.simulator.topics import answer_kind, topics_of
+from tasks._llm.simulator.wishes import (
+    asks_for_summary,
+    summary_reply,
+    traits_chosen,
+    traits_wished,
+)
 
 RESPONDER_MODEL = "simulated-responder"
 
@@ -76,11 +83,15 @@ def respond(
 ) -> str:
     """Write the answer to a request, determined by the seed and what the request says.
 
-    The traits are those named as whole words in <critique> or, without one, in <style>; the
-    subject is <prompt>, or the last message where it has no such tag. With a <draft> the answer
-    restyles the draft's sentences about the prompt instead of writing new ones; with a <persona>
-    and a <draft> and no <critique> it is a critique of the draft.
+    The traits are those named as whole words in <critique> or <style>, asked for in <wishes>, or
+    shown by the chosen answers of <examples>, the first of these that is there; the subject is
+    <prompt>, or the last message where it has no such tag. With a <draft> the answer restyles the
+    draft's sentences about the prompt instead of writing new ones; with a <persona> and a <draft>
+    and no <critique> it is a critique of the draft; with <examples> and no <prompt> it is a summary
+    of what they show.
     """
+    if asks_for_summary(messages):
+        return summary_reply(messages)
     key = identity(
         RESPONDER_MODEL, messages, seed=settings.seed, request_seed=request_seed, choice=choice
     )
@@ -89,7 +100,7 @@ def respond(
     persona = tagged(messages, "persona")
     if draft is not None and persona is not None and critique is None:
         return criticized(draft, persona, Draws(key, "critique"))
-    traits = traits_named(critique or tagged(messages, "style") or "")
+    traits = _traits(messages, critique)
     prompt = tagged(messages, "prompt")
     if prompt is None:
         prompt = content_text(messages[-1]) if messages else ""
@@ -99,6 +110,16 @@ def respond(
     kept = _kept_of(draft, topics, plan, traits) if draft else []
     content = _content(plan, prompt, topics, kept, content_draws)
     return _compose(plan, content, Draws(key, "order"))
+
+
+def _traits(messages: Sequence[Mapping[str, Any]], critique: str | None) -> tuple[str, ...]:
+    named = critique or tagged(messages, "style")
+    if named is not None:
+        return traits_named(named)
+    wishes = tagged(messages, "wishes")
+    if wishes is not None:
+        return traits_wished(wishes)
+    return traits_chosen(tagged(messages, "examples") or "")
 
 
 def criticized(draft: str, persona: str, draws: Draws) -> str:

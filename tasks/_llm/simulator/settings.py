@@ -39,6 +39,7 @@ _ANSWER_SOURCES = (
     "style.py",
     "tastes.py",
     "topics.py",
+    "wishes.py",
 )
 # Quirks change answers where there are any; see `fingerprint`.
 _NOT_ANSWER_CHANGING = (

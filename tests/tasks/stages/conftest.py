@@ -58,7 +58,8 @@ def simulated() -> Callable[..., Complete]:
                     )
                     replies.append(reply_to(call, truth.reply))
                 else:
-                    replies.append(reply_to(call, respond(messages, told)))
+                    seed = call.sampling.get("seed")
+                    replies.append(reply_to(call, respond(messages, told, request_seed=seed)))
             return replies
 
         return complete

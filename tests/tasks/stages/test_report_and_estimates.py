@@ -12,7 +12,8 @@ from tasks._stages import figures
 from tasks._stages.configs import stage_configs
 from tasks._stages.estimates import attributes_extent, expected, priced, prompt_tokens
 from tasks._stages.report import describe_page, page_environment
-from tasks.config import AttributesConfig
+from tasks.config import AttributesConfig, PrismConfig, PrismIngestConfig, WinConfig
+from tasks.errors import InputRejected
 from tests.pages import contrast, faults_of
 
 PAGE = (files("tasks._stages") / "report_page.html").read_text("utf-8")
@@ -91,6 +92,38 @@ def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
     assert costs["win"].calls == 17 * 20 * 3 * 2
     assert costs["check_win"].calls == 100 * 2
     assert all(cost.cost_low_usd == 0.0 for cost in costs.values())
+
+
+def test_further_ways_to_personalize_are_planned_and_leave_the_rest_as_it_was() -> None:
+    also = ("samples", "in_context", "summary")
+    ways = (AttributesConfig(), AttributesConfig(win=WinConfig(also=also, n_samples=8)))
+    before, after = (stage_configs(one) for one in ways)
+    plain, more = (
+        {
+            stage: expected(stage, found[stage], one, attributes_extent(one), load_prices(None))
+            for stage in ("pool", "summarize", "write", "win")
+        }
+        for one, found in zip(ways, (before, after), strict=True)
+    )
+    assert [plain[stage].calls for stage in ("summarize", "write")] == [0, 0]
+    assert more["pool"].calls == 20 * (17 + 8)
+    assert more["summarize"].calls == 17
+    assert more["write"].calls == 2 * 17 * 20
+    assert more["win"].calls == 2 * plain["win"].calls
+    # What was planned stands in the report; nothing else of the chain is made anew by them.
+    changed = {name for name, one in after.items() if one != before[name]}
+    assert changed == {"pool", "summarize", "write", "report"}
+
+
+def test_attributes_users_wrote_no_system_prompt() -> None:
+    with pytest.raises(InputRejected, match="system_prompt asked for"):
+        stage_configs(AttributesConfig(win=WinConfig(also=("system_prompt",))))
+    assert stage_configs(
+        PrismConfig(
+            win=WinConfig(also=("system_prompt",)),
+            ingest=PrismIngestConfig(fill_personas=9, fill_openings=9),
+        )
+    )["write"]["also"] == ["system_prompt"]
 
 
 def test_the_judges_factors_are_fitted_with_settings_that_a_fit_takes() -> None:

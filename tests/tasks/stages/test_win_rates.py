@@ -77,6 +77,8 @@ def fill(bench: Bench) -> None:
         ],
         ("prompts",),
     )
+    bench.put("taste_summaries", [])
+    bench.put("personal_responses", [])
     bench.put(
         "selections",
         [

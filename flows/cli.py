@@ -92,10 +92,15 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
-        code = exit_code_of(error)
+        code, line = exit_code_of(error), str(error)
         if code is None:
-            raise
-        sys.stderr.write(f"pref: {' '.join(str(error).split())}\n")
+            from tasks.server import lost_server_line
+
+            lost = lost_server_line(error)
+            if lost is None:
+                raise
+            code, line = 1, lost
+        sys.stderr.write(f"pref: {' '.join(line.split())}\n")
     if code == INTERRUPTED:
         sys.stderr.write("pref: interrupted; finished calls are kept, run the same command again\n")
         code = 1

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from typing import Any
 
 from tasks._guard import Guard
@@ -13,16 +15,24 @@ from tasks._settings import prepare_server
 from tasks._settings import worker_environment as worker_environment
 from tasks.errors import InputRejected
 
+# A busy server of one's own answers late; none at all refuses at once.
+_ANSWER_S = 20.0
+
 
 def start_server() -> None:
     """Starts Prefect's temporary server, unless a server of the user's own is configured.
 
     Prefect stops it when this process ends in order; it would be left behind for ever by
     ``kill -9``, so a guard ends it then.
+
+    Raises:
+        InputRejected: The configured server does not answer.
     """
     from prefect.settings import PREFECT_API_URL
 
-    if PREFECT_API_URL.value():
+    url = PREFECT_API_URL.value()
+    if url:
+        _require_answer(url)
         return
     from prefect.server.api.server import SubprocessASGIServer
 
@@ -60,6 +70,32 @@ def run_server(host: str, port: int) -> int:
     prepare_server(f"http://{host}:{port}/api")
     command = [sys.executable, "-m", "prefect", "server", "start"]
     return subprocess.call([*command, "--host", host, "--port", str(port)])
+
+
+def lost_server_line(error: BaseException) -> str | None:
+    """What to say where an error means that the Prefect server is gone; None where it does not."""
+    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    if not kinds & {"httpx", "httpcore"} and not str(error).startswith("Failed to reach API"):
+        return None
+    return (
+        f"Prefect server: no answer any more ({str(error) or type(error).__name__}), expected the"
+        " one at PREFECT_API_URL; see that it runs, and run the same command again"
+    )
+
+
+def _require_answer(url: str) -> None:
+    try:
+        # A proxy of the environment and a key of Prefect Cloud are the client's to know.
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_S):
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputRejected(
+            f"Prefect server {url}: no answer ({reason}), expected the one that PREFECT_API_URL"
+            " names; start it with `pref server`, or unset the variable"
+        ) from None
 
 
 def _protect(server: Any, guard: Guard) -> None:

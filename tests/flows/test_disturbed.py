@@ -144,3 +144,11 @@ def test_a_signal_at_any_time_stops_a_run_within_five_seconds(
     done = finish(process, timeout_s=5)
     assert done.code != 0
     assert "Traceback" not in done.err, done.err
+
+
+def test_a_prefect_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    done = Pref(tmp_path, url).attributes(tmp_path / "data")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert f"Prefect server {url}: no answer" in done.line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -76,3 +77,51 @@ def test_every_table_is_in_the_architecture_page() -> None:
         assert re.search(rf"^\| {stage.name}( ☎)? \|", text, flags=re.MULTILINE), stage.name
         for dataset in stage.writes:
             assert f"`{dataset}`" in text, dataset
+
+
+def sentences() -> str:
+    """Every text in the program; adjacent literals are one, and a filled-in place is a dot."""
+    found = []
+    for room in ("flows", "tasks", "warehouse", "prompts", "pref_model"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (getattr(one, "value", None) for one in node.values)
+                    found.append("".join(one if isinstance(one, str) else "." for one in parts))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    return "\n".join(found)
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_the_program_writes() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    messages = [
+        phrase
+        for row in re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
+        for phrase in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(messages) > 20
+    written = sentences()
+    assert [one for one in messages if one not in written] == []
+
+
+def test_the_settings_of_the_recorder_in_the_docs_are_those_we_start_servers_with() -> None:
+    from tasks._settings import PREFECT_DEFAULTS
+
+    page = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    told = dict(re.findall(r"^export (PREFECT_SERVER_\w+)=(\S+)$", page, flags=re.MULTILINE))
+    assert len(told) == 3
+    assert told.items() <= PREFECT_DEFAULTS.items()
+
+
+def test_the_products_of_the_scale_page_follow_from_its_unit_costs() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    calls = 2 * 100_000 * 50
+    usd = calls * (540 * 2.50 + 4 * 10.00) / 1e6
+    assert f"{calls:,} verdicts" in page
+    assert f"US$ {round(usd, -2):,.0f} with gpt-4o" in page
+    assert f"{round(usd / 2, -1):,.0f} in batches" in page
+    assert f"{calls / 10_000 / 60:.0f} at 10,000 requests a minute" in page
+    assert f"ledger {calls * 2.3e3 / 1e9:.0f} GB" in page
+    assert f"verdicts {calls * 38 / 1e9:.1f} GB" in page
+    assert f"features {2 * 100_000 * 6.8e3 / 1e9:.1f} GB" in page

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 FORK_SERVER = ROOT / "tests" / "flows" / "fork_server.py"
 IN_FLIGHT = 16
 # Stages that make calls or train are killed more often: most can go wrong there.
-OFTEN = {"respond": 3, "judge": 4, "pool": 2, "win": 2, "revise": 2, "tune": 3}
+OFTEN = {"respond": 2, "judge": 3, "win": 2, "revise": 2, "tune": 2}
 KILLED = -9
 
 
@@ -120,12 +120,13 @@ def open_sends(warehouse: Path) -> int:
 
 
 class Drill(NamedTuple):
-    """A flow, and the stages in which its runs are killed."""
+    """A flow, and the stages in which its runs are killed: these at least, or these alone."""
 
     flow: str
     words: list[str]
     stages: set[str]
     seed: int
+    is_all: bool = True
 
 
 def drill(one: Drill, home: Path, api_url: str, server: Server | None) -> int:
@@ -145,7 +146,8 @@ def drill(one: Drill, home: Path, api_url: str, server: Server | None) -> int:
         expected, before = parquet_bytes(runs.warehouse), asked()
         # The same place again, since it is in the words: only empty.
         runs.warehouse.rename(home / "undisturbed")
-        at = points(alone["steps"], one.seed, one.stages)
+        stages = set(alone["steps"]) if one.is_all else one.stages
+        at = points(alone["steps"], one.seed, stages)
         n_lost = 0
         for point in at:
             killed = runs.run(words, point)
@@ -218,7 +220,7 @@ def test_a_run_on_prism_killed_in_its_own_stages_ends_with_the_same_bytes(
     )
     stages = {stage.name for stage in PRISM_STAGES} - {stage.name for stage in STAGES}
     words = ["--prism", str(data), *asking(endpoint), *words]
-    one = Drill("prism", words, stages | {"check"}, seed=8)
+    one = Drill("prism", words, stages | {"check"}, seed=8, is_all=False)
     assert drill(one, tmp_path, prefect_server, endpoint) >= 6
 
 
@@ -229,4 +231,4 @@ def test_a_run_on_a_team_s_data_killed_in_every_stage_ends_with_the_same_bytes(
     words = ["--data", str(data), *sets("fit.d=2", "fit.steps=40", "adapt.answers=[0,1,2]")]
     stages = {"start", *(stage.name for stage in OWN_STAGES), "report_own"}
     one = Drill("own", words, stages, seed=9)
-    assert drill(one, tmp_path, prefect_server, None) == len(stages)
+    assert drill(one, tmp_path, prefect_server, None) >= len(stages)

@@ -18,6 +18,7 @@ from tests.flows.conftest import Pref, attributes_words, free_port, parquet_byte
 from tests.flows.test_disturbed import finish
 from tests.flows.test_restart import undisturbed as undisturbed
 from tests.postgres import fresh_database, postgres_server
+from tests.s3 import s3_server
 
 pytestmark = pytest.mark.slow
 
@@ -122,36 +123,9 @@ def test_two_worker_processes_give_the_same_bytes_as_one(
 
 
 @pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of whoever uses a local S3 server with an empty bucket named team."""
-    for package in ("moto", "s3fs"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
-    port = free_port()
-    env = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        env={**Pref(tmp_path, None).env, **env},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        made = urllib.request.Request(f"{env['AWS_ENDPOINT_URL']}/team", method="PUT")
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(made, timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None
-                time.sleep(0.1)
+def bucket() -> Iterator[dict[str, str]]:
+    with s3_server() as env:
         yield env
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_two_machines_on_one_bucket_and_ledger_agree_and_buy_each_reply_once(

@@ -1,11 +1,12 @@
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from tests.s3 import s3_server
 from warehouse.errors import DatasetCorrupt, DatasetMissing, WarehouseError
 from warehouse.manifest import Provenance
 from warehouse.remote import Remote
@@ -17,9 +18,18 @@ Provenances = Callable[..., Provenance]
 Prompts = Callable[..., pa.Table]
 
 
-@pytest.fixture
-def url() -> str:
-    return f"memory://bucket-{uuid.uuid4().hex}/data"
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    with s3_server() as env:
+        yield env
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "s3":
+        for name, value in request.getfixturevalue("s3").items():
+            monkeypatch.setenv(name, value)
+    return f"{request.param}://team/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -96,7 +106,7 @@ def test_a_version_whose_writer_dies_before_the_manifest_is_not_there(
         raise OSError("the line was cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(one._remote._files), "pipe_file", dies)  # type: ignore[union-attr]
+        patch.setattr(one._remote._files, "pipe_file", dies)  # type: ignore[union-attr]
         with pytest.raises(WarehouseError, match=r"cannot be written \(the line was cut\)"):
             one.commit("prompts", provenance("ingest"), prompts())
     assert one.manifests() == machine("other").manifests() == []
@@ -117,7 +127,7 @@ def test_a_changed_byte_in_storage_is_found_when_it_is_fetched(
     data[len(data) // 2] ^= 1
     files.pipe_file(path, bytes(data))
     other = machine("other")
-    with pytest.raises(DatasetCorrupt, match=r"at memory://.*part-0.parquet has changed bytes"):
+    with pytest.raises(DatasetCorrupt, match=f"at {url}; part-0.parquet has changed bytes"):
         other.read("prompts", made.version)
     assert not list(other.root.glob("prompts/*"))
 

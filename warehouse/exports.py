@@ -14,7 +14,7 @@ from pathlib import Path
 
 from warehouse._json_reader import JsonReader
 from warehouse.manifest import utc_text
-from warehouse.paths import disk_errors, hash_file, replace_file
+from warehouse.paths import hash_file
 from warehouse.store import Warehouse
 
 _FOLDER = "exports"
@@ -43,22 +43,22 @@ def exports(warehouse: Warehouse) -> list[ExportRecord]:
     Raises:
         DatasetCorrupt: A record is not what was written.
     """
-    paths = sorted((warehouse.root / _FOLDER).glob("*.json"))
-    return sorted((_parsed(path) for path in paths), key=lambda one: one.folder)
+    found = [
+        _parsed(data, f"{_FOLDER}/{name}") for name, data in warehouse.records(_FOLDER).items()
+    ]
+    return sorted(found, key=lambda one: one.folder)
 
 
 def record_export(warehouse: Warehouse, record: ExportRecord) -> None:
     """Writes down an export, replacing an earlier one into the same folder."""
     raw = {**asdict(record), "exported_at": utc_text(record.exported_at, "exported_at")}
-    with disk_errors("the record of an export", warehouse.root):
-        (warehouse.root / _FOLDER).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(raw, indent=1, sort_keys=True)
-        replace_file(_path(warehouse, record.folder), (text + "\n").encode())
+    text = json.dumps(raw, indent=1, sort_keys=True)
+    warehouse.write_record(_FOLDER, _name(record.folder), (text + "\n").encode())
 
 
 def unrecord_export(warehouse: Warehouse, record: ExportRecord) -> None:
     """Strikes an export off the record."""
-    _path(warehouse, record.folder).unlink(missing_ok=True)
+    warehouse.remove_record(_FOLDER, _name(record.folder))
 
 
 def remove_export(record: ExportRecord) -> list[str]:
@@ -84,13 +84,12 @@ def remove_export(record: ExportRecord) -> list[str]:
     return changed
 
 
-def _path(warehouse: Warehouse, folder: str) -> Path:
-    name = hashlib.sha256(folder.encode()).hexdigest()[:16]
-    return warehouse.root / _FOLDER / f"{name}.json"
+def _name(folder: str) -> str:
+    return f"{hashlib.sha256(folder.encode()).hexdigest()[:16]}.json"
 
 
-def _parsed(path: Path) -> ExportRecord:
-    reader = JsonReader.parse(path.read_bytes(), f"record of an export {path}")
+def _parsed(data: bytes, where: str) -> ExportRecord:
+    reader = JsonReader.parse(data, f"record of an export {where}")
     reader.expect_keys({field.name for field in fields(ExportRecord)})
     return ExportRecord(
         folder=reader.text("folder"),

@@ -15,7 +15,6 @@ from datetime import datetime
 
 from warehouse._json_reader import JsonReader
 from warehouse.manifest import utc_text
-from warehouse.paths import disk_errors, replace_file
 from warehouse.store import Warehouse
 
 _FOLDER = "forgotten"
@@ -69,8 +68,9 @@ def tombstones(warehouse: Warehouse) -> list[Tombstone]:
     Raises:
         DatasetCorrupt: A record is not what was written.
     """
-    paths = sorted((warehouse.root / _FOLDER).glob("*.json"))
-    found = [_parsed(path.read_bytes(), str(path)) for path in paths]
+    found = [
+        _parsed(data, f"{_FOLDER}/{name}") for name, data in warehouse.records(_FOLDER).items()
+    ]
     return sorted(found, key=lambda one: (one.began_at, one.name))
 
 
@@ -92,11 +92,8 @@ def write_tombstone(warehouse: Warehouse, one: Tombstone) -> None:
     raw["kinds"] = list(one.kinds)
     raw["began_at"] = utc_text(one.began_at, "began_at")
     raw["finished_at"] = one.finished_at and utc_text(one.finished_at, "finished_at")
-    folder = warehouse.root / _FOLDER
-    with disk_errors("the record of a removal", warehouse.root):
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(raw, indent=1, sort_keys=True, allow_nan=False)
-        replace_file(folder / f"{one.name}.json", (text + "\n").encode())
+    text = json.dumps(raw, indent=1, sort_keys=True, allow_nan=False)
+    warehouse.write_record(_FOLDER, f"{one.name}.json", (text + "\n").encode())
 
 
 def joined(older: Tombstone, newer: Tombstone) -> Tombstone:

@@ -128,6 +128,29 @@ class Remote:
         with self._told(f"shards of {stage} cannot be removed"):
             self._drop(self._staging(stage, version))
 
+    def unfinished(self) -> set[tuple[str, str]]:
+        """(stage, version) of everything that has shards."""
+        with self._told("shards cannot be listed"):
+            found = self._files.glob(f"{self._root}/{_STAGING}/*/*/shard-*.parquet")
+        return {(path.split("/")[-3], path.split("/")[-2]) for path in found}
+
+    def write_record(self, kind: str, name: str, data: bytes) -> None:
+        """Stores a small file beside the datasets, replacing an earlier one of its name."""
+        with self._told(f"{kind} {name} cannot be written"):
+            self._files.pipe_file(f"{self._root}/{kind}/{name}", data)
+
+    def records(self, kind: str) -> dict[str, bytes]:
+        """Every such file of a kind, by name."""
+        with self._told(f"{kind} cannot be listed"):
+            found = self._files.glob(f"{self._root}/{kind}/*.json")
+        data = {path.rpartition("/")[2]: self._read(path) for path in sorted(found)}
+        return {name: one for name, one in data.items() if one is not None}
+
+    def remove_record(self, kind: str, name: str) -> None:
+        """Takes such a file away, if it is there."""
+        with self._told(f"{kind} {name} cannot be removed"):
+            self._drop(f"{self._root}/{kind}/{name}")
+
     def _fetch_file(self, path: str, folder: Path) -> None:
         final = folder / path.rpartition("/")[2]
         data = self._read(path)

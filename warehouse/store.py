@@ -306,7 +306,8 @@ class Warehouse:
 
     def unfinished(self) -> list[tuple[str, str]]:
         """Stages that have begun and not ended, as (stage, version) of their staging folders."""
-        return self._shards.unfinished()
+        found = set(self._shards.unfinished())
+        return sorted(found | self._remote.unfinished() if self._remote is not None else found)
 
     def write_shard(self, stage: str, version: str, index: int, rows: pa.Table) -> Path:
         """Store one finished shard; writing it again replaces it."""
@@ -339,6 +340,28 @@ class Warehouse:
         if self._remote is not None:
             self._remote.write_run(path)
         return path
+
+    def write_record(self, kind: str, name: str, data: bytes) -> None:
+        """Store a small file beside the datasets in one step, replacing an earlier one."""
+        if self._remote is not None:
+            self._remote.write_record(kind, name, data)
+            return
+        with disk_errors(f"{kind} {name}", self.root):
+            (self.root / kind).mkdir(parents=True, exist_ok=True)
+            replace_file(self.root / kind / name, data)
+
+    def records(self, kind: str) -> dict[str, bytes]:
+        """Read every such file of a kind, by name."""
+        if self._remote is not None:
+            return self._remote.records(kind)
+        return {path.name: path.read_bytes() for path in sorted((self.root / kind).glob("*.json"))}
+
+    def remove_record(self, kind: str, name: str) -> None:
+        """Take such a file away, if it is there."""
+        if self._remote is not None:
+            self._remote.remove_record(kind, name)
+            return
+        (self.root / kind / name).unlink(missing_ok=True)
 
     def runs(self) -> list[RunRecord]:
         """Read the recorded runs, oldest first."""

@@ -91,6 +91,12 @@ class Browser:
         wanted = f"document.body && document.body.innerText.includes({json.dumps(text)})"
         self._until(lambda: self.ask(wanted), f"{text!r} on {self.ask('location.href')}")
 
+    def see_heading(self, text: str) -> None:
+        """Waits until a heading of the page says this and nothing else."""
+        headings = "[...document.querySelectorAll('h1')].map(one => one.innerText.trim())"
+        wanted = f"{headings}.includes({json.dumps(text)})"
+        self._until(lambda: self.ask(wanted), f"{text!r} on {self.ask('location.href')}")
+
     def click(self, selector: str) -> None:
         """Clicks on the middle of an element, as a person with a mouse would."""
         found = json.dumps(selector)

@@ -6,11 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tasks.forgetting import forget
 from tests.s3 import s3_server
 from warehouse.errors import DatasetCorrupt, DatasetMissing, WarehouseError
+from warehouse.forget import affected, find_person
+from warehouse.forgotten import is_forgotten, marks
 from warehouse.manifest import Provenance
 from warehouse.remote import Remote
 from warehouse.store import Warehouse, open_warehouse
+from warehouse.tables import TABLES
 from warehouse.views import query
 
 Machines = Callable[[str], Warehouse]
@@ -165,3 +169,21 @@ def test_a_url_has_a_folder_of_copies_under_home(tmp_path: Path, monkeypatch: An
     assert open_warehouse("memory://a/c").root != found.root
     with pytest.raises(DatasetMissing, match="not in warehouse memory://a/b"):
         found.manifest("prompts", "0" * 12)
+
+
+def test_who_was_forgotten_on_one_machine_is_known_on_another(
+    machine: Machines, url: str, provenance: Provenances
+) -> None:
+    one, other = machine("one"), machine("other")
+    person = {"persona_id": "u1", "persona_kind": "own", "profile_text": "Someone at length, " * 5}
+    rows = pa.Table.from_pylist([person], TABLES["personas"].schema)
+    one.commit("personas", provenance("ingest"), rows)
+    one.write_shard("judge", "a" * 12, 0, rows)
+    found = find_person(other, "u1")
+    assert [each.manifest.dataset for each in affected(other, found, ())] == ["personas"]
+    assert other.unfinished() == [("judge", "a" * 12)]
+    done = forget(other, "u1", is_real=True)
+    assert done.is_done
+    assert marks(one, ["own"])
+    assert is_forgotten("u1", marks(one, ["own"]))
+    assert [path for path in stored(url) if not path.startswith("/forgotten/")] == []

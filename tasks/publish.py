@@ -179,7 +179,8 @@ def publish_lineage(
     store = warehouse_at(warehouse)
     manifests = [store.manifest(name, version) for name, version in datasets.items()]
     with get_client(sync_client=True) as client:
-        for one in manifests:
+        # What a run took over from an earlier one has its card from there.
+        for one in (manifest for manifest in manifests if manifest.dataset in artifacts):
             text = cards.dataset_card(
                 one,
                 is_reused=one.dataset in reused,

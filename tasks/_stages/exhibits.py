@@ -257,7 +257,7 @@ def _beside(inputs: Inputs, auc: list[Row], dataset: str, told: str) -> Exhibit:
 def _side(measure: str, row: Row, name: str, theirs: float) -> Row:
     return {
         "measure": measure,
-        "method": NAMES.get(row["method"], row["method"]),
+        "method": figures.WIN_NAMES.get(row["method"], row["method"]),
         "n_answers": row["n_answers"],
         "ours": row[f"{name}_mean"],
         "ours_low": row[f"{name}_low"],

@@ -104,6 +104,7 @@ def bars(
     if zero is not None:
         axes.axvline(zero, color="#777777", linewidth=0.8, linestyle=":")
     axes.set_yticks(places, [clipped(name) for name, _ in rows], parse_math=False)
+    axes.set_ylim(0.4, len(rows) + 0.6)
     axes.set_xlabel(across)
     return draw(figure, title)
 

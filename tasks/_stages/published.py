@@ -27,7 +27,7 @@ WIN_RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "prism": {
         "pref": (76.7, 80.2, 79.9, 78.7, 80.4),
         "classic": (68.9,) * 5,
-        "the user's own system prompt": (61.9,) * 5,
+        "system_prompt": (61.9,) * 5,
     },
 }
 # AUC by ablation, on Attributes.

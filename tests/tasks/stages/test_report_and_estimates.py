@@ -8,7 +8,7 @@ import pytest
 from pref_model.model import FitConfig
 from prompts.catalog import load_template
 from tasks._llm.prices import load_prices
-from tasks._stages import figures
+from tasks._stages import figures, paper_figures, published
 from tasks._stages.configs import stage_configs
 from tasks._stages.estimates import attributes_extent, expected, priced, prompt_tokens
 from tasks._stages.report import describe_page, page_environment
@@ -64,6 +64,33 @@ def test_the_check_of_pages_finds_what_is_wrong_with_one() -> None:
     ):  # fmt: skip
         assert word in faults
     assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
+
+
+def test_figures_of_the_paper_repeat_their_bytes_and_take_any_words() -> None:
+    hostile = "<script>alert(1)</script> $x_{ \x1b[31m"
+    rows = [(hostile, paper_figures.Point(1, 0.5, 0.4, 0.6)), ("b", paper_figures.Point(2, 0.7))]
+    first, second = (
+        paper_figures.bars(rows, title="Bars", across="AUC", published={"b": 0.8}) for _ in range(2)
+    )
+    assert first == second
+    assert "<script" not in first.svg
+    assert "\x1b" not in first.svg
+    lines = [
+        paper_figures.Curve("ours", [paper_figures.Point(1, 0.6, 0.5, 0.7)]),
+        paper_figures.Curve("theirs", [paper_figures.Point(1, 0.7)], 1, is_published=True),
+    ]
+    drawn = paper_figures.curves(lines, title="Curves", across="answers", up="AUC")
+    assert "theirs (published)" in drawn.svg
+    ids = re.findall(r' id="([^"]+)"', first.svg + drawn.svg)
+    assert len(set(ids)) == len(ids)
+
+
+def test_published_values_are_those_that_the_paper_shows() -> None:
+    assert published.curve("attributes", "pref")[40] == 0.879
+    assert set(published.curve("attributes", "per_user")) == {5, 10, 15, 20, 30, 40}
+    assert published.curve("prism", "per_user") == {}
+    assert published.win_curve("prism", "system_prompt")[10] == pytest.approx(0.619)
+    assert published.win_curve("own", "pref") == {}
 
 
 def test_an_edit_of_the_page_changes_the_report_s_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tasks._stages.adapt import STAGE as ADAPT_STAGE
 from tasks._stages.fit import STAGE as FIT_STAGE
 from tasks._stages.worlds import load_world
 from tasks.errors import InputRejected
+from tasks.reporting import write_report
 from tasks.showing import N_ANSWERS_SHOWN, QUANTILE, render_user, user_facts
 from tests.pages import faults_of
 from tests.tasks.stages.conftest import Bench
@@ -84,6 +85,12 @@ def test_what_is_not_there_is_one_line(shown: Bench, bench: Bench) -> None:
     notes = user_facts(shown.warehouse, "u035").notes
     assert any("no personalized responses" in note for note in notes)
     assert any("no labels" in note for note in notes)
+
+
+def test_a_report_that_is_not_there_is_one_line(shown: Bench, tmp_path: Path) -> None:
+    with pytest.raises(DatasetMissing, match="dataset report: none yet in warehouse"):
+        write_report(shown.warehouse, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
 
 
 def test_texts_can_neither_move_the_terminal_nor_become_markup(

@@ -188,7 +188,7 @@ def load_encoder(
         place = "cuda" if torch.cuda.is_available() else "cpu"
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(spec.folder, **local)
             if config.model_type in _PLAIN_STACKS:
                 # Layers above the highest one pooled would be computed for nothing.
@@ -210,7 +210,7 @@ def load_encoder(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the loading bar, and the list of layers left out on purpose, off the terminal."""
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(40)  # errors only

@@ -21,7 +21,9 @@ from warehouse.tables import TABLES
 _ID_COLUMNS = ("persona_id", "toward_persona_id", "shown_persona_id", "author_id")
 # Columns that name a person only where another column says so.
 _KINDS = {"entity_id": "entity_kind", "slice_id": "slice_kind"}
-_TEXT_COLUMNS = ("prompt_text", "response_text", "profile_text", "system_text", "reply_text")
+_TEXT_COLUMNS = (
+    "prompt_text", "response_text", "profile_text", "system_text", "reply_text", "summary_text",
+)  # fmt: skip
 # Shorter texts ("Hello!") are in others' texts too, so they count only where they stand alone.
 LONG = 40
 
@@ -80,14 +82,18 @@ def find_person(warehouse: Warehouse, person_id: str) -> Person:
             words |= {row["prompt_text"] for row in opened}
             ids = [row["opening_id"] for row in opened]
             derived |= _texts_of(warehouse, "opening_responses", one.version, "opening_id", ids)
-        elif one.dataset == "responses":
-            toward = _rows(warehouse, one, "toward_persona_id", person_id)
-            derived |= {row["response_text"] for row in toward}
         elif one.dataset == "answers":
             prompts = _prompts_of(warehouse, one, person_id)
             texts = _texts_of(warehouse, "prompts", one.version, "prompt_id", prompts)
             words |= texts
             derived |= _texts_of(warehouse, "responses", one.version, "prompt_id", prompts)
+        # What models wrote for the person, or of what the person had chosen.
+        for column, text in (
+            ("toward_persona_id", "response_text"),
+            ("persona_id", "summary_text"),
+        ):
+            if {column, text} <= set(TABLES[one.dataset].columns):
+                derived |= {row[text] for row in _rows(warehouse, one, column, person_id)}
         if "request_key" in TABLES[one.dataset].columns:
             keys |= _keys_of(warehouse, one, person_id)
     return Person(

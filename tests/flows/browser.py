@@ -98,13 +98,20 @@ class Browser:
         self._until(lambda: self.ask(wanted), f"{text!r} on {self.ask('location.href')}")
 
     def click(self, selector: str) -> None:
-        """Clicks on the middle of an element, as a person with a mouse would."""
-        found = json.dumps(selector)
-        self._until(lambda: self.ask(f"!!document.querySelector({found})"), selector)
-        self.ask(f"document.querySelector({found}).scrollIntoView({{block: 'center'}})")
+        """Clicks on the first element that a CSS selector finds."""
+        self.click_on(f"document.querySelector({json.dumps(selector)})")
+
+    def click_on(self, element: str) -> None:
+        """Clicks on the middle of an element, as a person with a mouse would.
+
+        Args:
+            element: A JavaScript expression that gives it, or nothing while it is not there.
+        """
+        self._until(lambda: self.ask(f"!!({element})"), element)
+        self.ask(f"({element}).scrollIntoView({{block: 'center', inline: 'center'}})")
         time.sleep(0.3)
         box = self.ask(
-            f"(() => {{ const r = document.querySelector({found}).getClientRects()[0];"
+            f"(() => {{ const r = ({element}).getClientRects()[0];"
             " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):

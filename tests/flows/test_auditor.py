@@ -63,18 +63,13 @@ def open_model(browser: Browser, ran: Finished, server: str) -> None:
     browser.see_heading(title(ran, "models"))
 
 
-def row_link(name: str, row: str) -> str:
-    """A selector of the link to a dataset in a row of a card's table."""
-    return f"td a[data-{row}='{name}']"
-
-
-def mark_links(browser: Browser) -> None:
-    """Gives each link of a card's table its row and its dataset, to be found by."""
-    browser.ask(
-        "document.querySelectorAll('tr').forEach(row => { const name ="
-        " row.cells[0]?.innerText.trim().replace(' ', '-'); if (!name) return;"
-        " row.querySelectorAll('a').forEach(link => { if (/^[a-z-]+$/.test(name))"
-        " link.setAttribute('data-' + name, link.innerText.trim().split(' ')[0]); }); })"
+def row_link(row: str, dataset: str) -> str:
+    """The link to a dataset in a row of a card's table, as a JavaScript expression."""
+    return (
+        "[...document.querySelectorAll('tr')]"
+        f".filter(one => one.cells[0]?.innerText.trim() === '{row}')"
+        ".flatMap(one => [...one.querySelectorAll('a')])"
+        f".find(one => one.innerText.trim().split(' ')[0] === '{dataset}')"
     )
 
 
@@ -83,12 +78,10 @@ def test_links_lead_from_a_model_to_its_prompts_and_back_one_click_a_hop(
 ) -> None:
     open_model(browser, ran, prefect_server)
     for parent in WAY[1:]:
-        mark_links(browser)
-        browser.click(row_link(parent, "parents"))
+        browser.click_on(row_link("parents", parent))
         browser.see_heading(title(ran, parent))
     for child in reversed(WAY[:-1]):
-        mark_links(browser)
-        browser.click(row_link(child, "read-by"))
+        browser.click_on(row_link("read by", child))
         browser.see_heading(title(ran, child))
     assert browser.ask("location.pathname").startswith("/v2/")
 

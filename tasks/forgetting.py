@@ -22,7 +22,6 @@ from warehouse.errors import DatasetMissing
 from warehouse.exports import ExportRecord, exports, remove_export, unrecord_export
 from warehouse.forget import LONG, Affected, Person, affected, find_person
 from warehouse.forgotten import Tombstone, joined, new_mark, tombstone_of, write_tombstone
-from warehouse.paths import is_url
 from warehouse.store import Warehouse, utc_now
 
 # What training makes, and so has to be made again by training.
@@ -125,16 +124,9 @@ def forget(warehouse: Warehouse, person_id: str, *, is_real: bool) -> Removal:
 
     Raises:
         DatasetMissing: Nothing here is of that person, and nothing ever was.
-        InputRejected: A batch that is under way holds calls about the person, or the warehouse is
-            at a URL, where copies are on machines that nobody here knows of.
+        InputRejected: A batch that is under way holds calls about the person.
         WarehouseBusy: A run is at work there.
     """
-    if is_url(warehouse.location):
-        raise InputRejected(
-            f"warehouse {warehouse.location}: other machines keep copies of it that cannot be"
-            " reached from here, expected a local folder; delete every copy and the versions by"
-            " hand, and run again without the person"
-        )
     with warehouse.lock() if is_real else nullcontext():
         before = tombstone_of(warehouse, person_id)
         person = find_person(warehouse, person_id)

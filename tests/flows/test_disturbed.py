@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 Known = tuple[dict[str, bytes], dict[str, Any]]
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 200) -> Finished:
+def finish(process: subprocess.Popen[str], timeout_s: float = 500) -> Finished:
     out, err = process.communicate(timeout=timeout_s)
     return Finished(process.returncode, out, err)
 

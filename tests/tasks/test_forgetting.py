@@ -29,7 +29,7 @@ from tests.tasks.stages.prism_rows import write_prism
 from warehouse.errors import DatasetMissing
 from warehouse.ledger import open_ledger
 from warehouse.ledger_rows import ReplyRow
-from warehouse.store import Warehouse, open_warehouse
+from warehouse.store import Warehouse
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ENCODER = {"encoder_id": "none"}
@@ -298,11 +298,3 @@ def test_calls_that_wait_for_a_batch_go_and_a_batch_under_way_is_refused(
     people.forget()
     with open_batch_store(people.root / "ledger.sqlite") as store:
         assert list(store.requests()) == []
-
-
-def test_a_warehouse_at_a_url_is_refused_since_its_copies_cannot_be_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(InputRejected, match="other machines keep copies"):
-        forget(open_warehouse("memory://team/data"), "p1", is_real=True)

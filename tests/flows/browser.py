@@ -107,13 +107,21 @@ class Browser:
         Args:
             element: A JavaScript expression that gives it, or nothing while it is not there.
         """
-        self._until(lambda: self.ask(f"!!({element})"), element)
-        self.ask(f"({element}).scrollIntoView({{block: 'center', inline: 'center'}})")
-        time.sleep(0.3)
-        box = self.ask(
-            f"(() => {{ const r = ({element}).getClientRects()[0];"
-            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        look = (
+            f"(() => {{ const found = ({element}); if (!found) return null;"
+            " found.scrollIntoView({block: 'center', inline: 'center'});"
+            " const r = found.getClientRects()[0];"
+            " return r ? [r.x + r.width / 2, r.y + r.height / 2] : null; })()"
         )
+        seen: list[Any] = [None]
+
+        # The page draws itself more than once: a click waits until its target stays where it is.
+        def is_still() -> bool:
+            before, seen[0] = seen[0], self.ask(look)
+            return seen[0] is not None and seen[0] == before
+
+        self._until(is_still, element)
+        box = seen[0]
         for kind in ("mousePressed", "mouseReleased"):
             self.tell(
                 "Input.dispatchMouseEvent",

@@ -109,19 +109,24 @@ class Browser:
         """
         look = (
             f"(() => {{ const found = ({element}); if (!found) return null;"
-            " found.scrollIntoView({block: 'center', inline: 'center'});"
+            " found.scrollIntoView({block: 'center'});"
             " const r = found.getClientRects()[0];"
             " return r ? [r.x + r.width / 2, r.y + r.height / 2] : null; })()"
         )
-        seen: list[Any] = [None]
+        seen: list[Any] = []
 
         # The page draws itself more than once: a click waits until its target stays where it is.
         def is_still() -> bool:
-            before, seen[0] = seen[0], self.ask(look)
-            return seen[0] is not None and seen[0] == before
+            time.sleep(0.3)
+            seen.append(self.ask(look))
+            return (
+                len(seen) >= 5
+                and seen[-1] is not None
+                and len({str(one) for one in seen[-5:]}) == 1
+            )
 
         self._until(is_still, element)
-        box = seen[0]
+        box = seen[-1]
         for kind in ("mousePressed", "mouseReleased"):
             self.tell(
                 "Input.dispatchMouseEvent",

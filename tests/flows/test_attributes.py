@@ -242,6 +242,7 @@ def wait_for(url: str) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
+@pytest.mark.slow
 def test_a_retrain_keeps_the_basis_of_the_model_before_it_and_is_found_again(
     first: tuple[Pref, Path, Finished],
 ) -> None:

@@ -154,6 +154,6 @@ def server(
     port: Annotated[int, typer.Option(help="Port of API and UI.")] = 4200,
 ) -> None:
     """Run a Prefect server with its UI, set up so that no task run is lost."""
-    from tasks.server import run_server
+    from tasks.server import become_server
 
-    raise typer.Exit(run_server(host, port))
+    become_server(host, port)

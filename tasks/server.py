@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks._guard import Guard
 from tasks._settings import prepare_server
@@ -57,19 +57,18 @@ def require_server() -> None:
         )
 
 
-def run_server(host: str, port: int) -> int:
-    """Runs ``prefect server start`` with the settings that keep task runs from being lost.
+def become_server(host: str, port: int) -> NoReturn:
+    """Becomes ``prefect server start``, with the settings that keep task runs from being lost.
+
+    The process is replaced, so that whoever stops it stops the server.
 
     Args:
         host: Address to listen on.
         port: Port; the UI is told of it, which Prefect alone would not do.
-
-    Returns:
-        The server's exit code.
     """
     prepare_server(f"http://{host}:{port}/api")
     command = [sys.executable, "-m", "prefect", "server", "start"]
-    return subprocess.call([*command, "--host", host, "--port", str(port)])
+    os.execv(command[0], [*command, "--host", host, "--port", str(port)])
 
 
 def lost_server_line(error: BaseException) -> str | None:

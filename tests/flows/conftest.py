@@ -121,7 +121,8 @@ def serving(home: Path, port: int, **env: str) -> Iterator[str]:
                 time.sleep(0.2)
         yield url
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        # One signal to one process, as an init system sends it, must be enough.
+        process.terminate()
         process.wait(timeout=30)
         log.close()
 

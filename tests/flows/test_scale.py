@@ -47,6 +47,13 @@ assert many(n) == n * (n - 1) // 2
 """
 
 
+def test_stopping_pref_server_leaves_nothing_that_listens(tmp_path: Path) -> None:
+    with serving(tmp_path, free_port()) as url:
+        pass
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{url}/health", timeout=5)
+
+
 def run_python(pref: Pref, code: str, *words: str, **env: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, *words],

@@ -90,29 +90,14 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
     with Display() as display:
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
         from tasks import chain, preflight
-        from tasks.server import start_server
+        from tasks.server import prefect_server
 
         preflight.check(config)
         chain.watch(display.stage)
         preflight.listen(display.calls)
-        start_server()
-        if name == "prism":
-            from flows.prism import prism
-
-            found = prism(config)
-        elif name == "own":
-            from flows.own import own
-
-            found = own(config)
-        elif name == "benchmark":
-            from flows.benchmark import benchmark
-
-            found = benchmark(config)
-        else:
-            from flows.attributes import attributes
-
-            found = attributes(config)
-    found["wall_s"] = round(time.monotonic() - started, 2)
+        with prefect_server():
+            found = _flow(name)(config)
+            found["wall_s"] = round(time.monotonic() - started, 2)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")
     else:
@@ -120,3 +105,21 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
         show.get(name, print_summary)(found)
         for line in found.get("warnings", ()):
             sys.stdout.write(printable(f"warning: {line}") + "\n")
+
+
+def _flow(name: str) -> Any:
+    if name == "prism":
+        from flows.prism import prism
+
+        return prism
+    if name == "own":
+        from flows.own import own
+
+        return own
+    if name == "benchmark":
+        from flows.benchmark import benchmark
+
+        return benchmark
+    from flows.attributes import attributes
+
+    return attributes

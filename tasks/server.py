@@ -8,6 +8,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from tasks._guard import Guard
@@ -17,13 +19,16 @@ from tasks.errors import InputRejected
 
 # A busy server of one's own answers late; none at all refuses at once.
 _ANSWER_S = 20.0
+# The longest that a finished run waits for its records; a second is usual.
+_RECORDS_S = 60.0
 
 
-def start_server() -> None:
-    """Starts Prefect's temporary server, unless a server of the user's own is configured.
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """A Prefect server to run flows on: the user's own where one is configured, or a temporary one.
 
-    Prefect stops it when this process ends in order; it would be left behind for ever by
-    ``kill -9``, so a guard ends it then.
+    The temporary server stops when this process ends, and a guard ends it after ``kill -9``. What
+    the flows inside did is on its record when this context is left.
 
     Raises:
         InputRejected: The configured server does not answer.
@@ -33,6 +38,7 @@ def start_server() -> None:
     url = PREFECT_API_URL.value()
     if url:
         _require_answer(url)
+        yield
         return
     from prefect.server.api.server import SubprocessASGIServer
 
@@ -40,6 +46,12 @@ def start_server() -> None:
     # The server takes seconds to answer; a kill in that time must not orphan it either.
     threading.Thread(target=_protect, args=(server, Guard()), daemon=True).start()
     server.start()
+    try:
+        yield
+    except Exception:
+        _wait_until_recorded()
+        raise
+    _wait_until_recorded()
 
 
 def require_server() -> None:
@@ -80,6 +92,33 @@ def lost_server_line(error: BaseException) -> str | None:
         f"Prefect server: no answer any more ({str(error) or type(error).__name__}), expected the"
         " one at PREFECT_API_URL; see that it runs, and run the same command again"
     )
+
+
+def _wait_until_recorded() -> None:
+    """Waits until the server has written down every task run of this process.
+
+    Task runs reach a server as events, in order, and wait in its memory to be written; Prefect
+    stops its temporary server once they are sent, and on a busy machine a quarter of 300 was
+    lost. So one more task run follows all others, and we wait until that one is on record.
+    """
+    from prefect import get_client, task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
+
+    last = task(name="end of records", cache_policy=NO_CACHE)(_nothing)
+    sent = last(return_state=True).state_details.task_run_id
+    wanted = TaskRunFilter(id=TaskRunFilterId(any_=[sent] if sent else []))
+    until = time.monotonic() + _RECORDS_S
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < until:
+            found = client.read_task_runs(task_run_filter=wanted)
+            if any(one.state is not None and one.state.is_final() for one in found):
+                return
+            time.sleep(0.1)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _require_answer(url: str) -> None:

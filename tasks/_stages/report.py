@@ -21,6 +21,11 @@ from warehouse.tables import TABLES
 N_EXAMPLES = 3
 # Attributes named beside a base reward: those its users' weights go with most.
 N_TRAITS = 2
+# Controls, and marks that turn the direction of what follows; joiners of scripts and emoji stay.
+_CONTROLS = dict.fromkeys(
+    {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)} - {9, 10},
+    "\ufffd",
+)
 
 
 def build(inputs: Inputs) -> dict[str, Output]:
@@ -147,7 +152,9 @@ def _suggested(rows: list[dict[str, Any]]) -> dict[str, int | None]:
 
 def page_environment() -> Environment:
     """Where pages are rendered: everything escaped, numbers as people read them."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_without_controls
+    )
     environment.filters["number"] = lambda value, digits=3: (
         "–" if value is None else f"{value:.{digits}f}"
     )
@@ -159,6 +166,11 @@ def page_environment() -> Environment:
     environment.filters["count"] = lambda value: f"{value:,}"
     environment.filters["usd"] = lambda value: "unknown" if value is None else f"{value:.4f}"
     return environment
+
+
+def _without_controls(value: Any) -> Any:
+    """Text of others with every control shown as a replacement character; the rest as it is."""
+    return value.translate(_CONTROLS) if isinstance(value, str) else value
 
 
 def page_source(name: str) -> str:

@@ -17,6 +17,7 @@ from tasks.errors import InputRejected
 from tests.pages import contrast, faults_of
 
 PAGE = (files("tasks._stages") / "report_page.html").read_text("utf-8")
+REPLACED = "\ufffd"
 WINS = [
     {"method": method, "win_rate_mean": 0.6, "win_rate_low": 0.5, "win_rate_high": 0.7}
     for method in figures.LOOK
@@ -40,6 +41,13 @@ def test_text_of_a_model_cannot_become_markup() -> None:
     html = page_environment().from_string("<p>{{ text }}</p>").render(text=hostile)
     assert "<script" not in html
     assert "{{ 7 * 7 }}" in html
+
+
+def test_controls_of_a_model_reach_no_page_and_scripts_and_emoji_do() -> None:
+    kept = "line\nnext\t– ہے می‌خواهم 👩‍🔬"
+    hostile = "".join(map(chr, [0, 7, 8, 27, 127, 0x9B, 0x202E, 0x2066, 0x2069]))
+    page = page_environment().from_string("{{ kept }}{{ '|' }}{{ hostile }}{{ 7 }}")
+    assert page.render(kept=kept, hostile=hostile) == f"{kept}|{len(hostile) * REPLACED}7"
 
 
 def test_the_same_rows_give_the_same_figure_bytes() -> None:

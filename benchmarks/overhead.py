@@ -3,9 +3,11 @@
     python -m benchmarks.overhead [start] [share] [memory] [warm] [--calls N] [--json]
 
 Works against a Prefect server and a simulated endpoint of its own, in a temporary folder. ``share``
-is 16,800 verdicts at 100 ms each with 16 in flight, which no client can do in less than 105 s; what
-its stage takes beyond that is everything that is not waiting for the model, the simulator's own
-work on the same cores included. ``memory`` makes ``--calls`` verdicts without latency and samples
+is 16,800 verdicts at 100 ms each with 16 in flight: the judging stage of a run, and then the same
+requests by the completion engine alone, with a ledger of its own but no Prefect and no warehouse.
+What the stage takes longer is their bookkeeping. No client can do it in less than 105 s; between
+that and the engine alone are HTTP, the ledger and the simulator's work on the same cores.
+``memory`` makes ``--calls`` verdicts without latency and samples
 resident memory of the run and of the Prefect server by tenths of the calls.
 """
 
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,10 +32,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.chain import PAGE_BYTES, free_port, wait_for
+from tasks._llm.engine import CompletionEngine
+from tasks._llm.prices import load_prices
+from tasks._llm.simulator.process import start_simulator
+from tasks._llm.simulator.settings import SimulatorSettings
+from tasks._llm.types import CallRequest, Endpoint, EngineSettings
+from warehouse.ledger import open_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 PIECES = ("start", "share", "memory", "warm")
 N_PERSONAS, N_PROMPTS, LATENCY_S, IN_FLIGHT = 84, 100, 0.1, 16
+SIMULATED = "simulated"
 
 # Only as far as the matrix: training is no bookkeeping.
 _MATRIX = """
@@ -144,7 +154,7 @@ def first_send(warehouse: Path) -> datetime | None:
 
 
 def share(place: Place) -> dict[str, Any]:
-    """Part of the judging stage that is not waiting for the model."""
+    """Part of the judging stage that is Prefect's and the warehouse's bookkeeping."""
     calls = {"max_in_flight": IN_FLIGHT}
     simulator = {"latency_s": LATENCY_S}
     config = {"ingest": {"n_prompts": N_PROMPTS}, "calls": calls, "llm": {"simulator": simulator}}
@@ -152,15 +162,44 @@ def share(place: Place) -> dict[str, Any]:
     out, err = process.communicate()
     took_s = judging_s(process, err)
     n_calls = 2 * N_PERSONAS * N_PROMPTS
-    least_s = n_calls * LATENCY_S / IN_FLIGHT
+    engine_s = alone_s(place, n_calls)
     return {
         "n_calls": n_calls,
         "calls_made": json.loads(out)["calls_made"],
         "stage_s": took_s,
-        "waiting_s": least_s,
-        "overhead_share": round(1 - least_s / took_s, 4),
+        "engine_alone_s": round(engine_s, 1),
+        "waiting_s": n_calls * LATENCY_S / IN_FLIGHT,
+        "overhead_share": round(1 - engine_s / took_s, 4),
         "task_runs_lost": lost_task_runs(place),
     }
+
+
+def alone_s(place: Place, n_calls: int) -> float:
+    """Seconds the engine by itself takes for the last calls of a run's ledger, bought anew."""
+    with sqlite3.connect(f"file:{place.home / 'data' / 'ledger.sqlite'}?mode=ro", uri=True) as one:
+        rows = one.execute("select request_zlib from calls order by sent_at").fetchall()
+    requests = [as_request(json.loads(zlib.decompress(row[0]))) for row in rows[-n_calls:]]
+    simulator = start_simulator(SimulatorSettings(latency_s=LATENCY_S))
+    try:
+        with (
+            open_ledger(place.home / "alone.sqlite") as ledger,
+            CompletionEngine(
+                lambda: Endpoint(SIMULATED, simulator.base_url),
+                ledger,
+                EngineSettings(max_in_flight=IN_FLIGHT),
+                load_prices(),
+            ) as engine,
+        ):
+            began = time.monotonic()
+            engine.complete(requests)
+            return time.monotonic() - began
+    finally:
+        simulator.stop()
+
+
+def as_request(asked: dict[str, Any]) -> CallRequest:
+    """A request as the ledger keeps it, for another endpoint of the same kind."""
+    return CallRequest(SIMULATED, asked["model"], asked["messages"], asked["sampling"])
 
 
 def matrix(place: Place, config: dict[str, Any]) -> subprocess.Popen[str]:

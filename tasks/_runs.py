@@ -154,7 +154,7 @@ def buy_ahead(plan: StagePlan, call_plan: CallPlan, stage: CallStage) -> int:
                 is_unknown |= shard.rows is None and shard.n_unknown > 0
                 yield from shard.missing
 
-        buyer.buy(missing())
+        buyer.buy(missing)
     return buyer.tally().made - made
 
 

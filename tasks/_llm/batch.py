@@ -118,7 +118,8 @@ class BatchBuyer:
         keys = [request.key for request in requests]
         held = self._ledger.lookup(keys)
         if len(held) < len(set(keys)):
-            self.buy(request for request in requests if request.key not in held)
+            missing = [request for request in requests if request.key not in held]
+            self.buy(lambda: missing)
             held = self._ledger.lookup(keys)
         replies: list[CallReply] = []
         for key in keys:
@@ -137,17 +138,25 @@ class BatchBuyer:
         self._report()
         return replies
 
-    def buy(self, requests: Iterable[CallRequest]) -> CallTally:
+    def buy(self, requests: Callable[[], Iterable[CallRequest]]) -> CallTally:
         """Like `complete`, without the replies: memory holds the keys and no texts.
+
+        Below a cap of money it goes on in further batches once the first have told what they
+        cost.
+
+        Args:
+            requests: Gives the calls; asked again for each further round of batches.
 
         Returns:
             `tally` at the end.
         """
-        mine, capped = self._submit(requests)
-        self.wait(mine)
-        if capped is not None:
-            raise capped
-        return self.tally()
+        while True:
+            mine, capped = self._submit(requests())
+            self.wait(mine)
+            if capped is None:
+                return self.tally()
+            if not mine or not self._caps.is_worth_a_round():
+                raise capped
 
     def submit(self, requests: Iterable[CallRequest]) -> set[str]:
         """Sends what neither the ledger holds nor a batch is out for, and waits for no reply.
@@ -400,7 +409,8 @@ class BatchBuyer:
             )
             if is_ours:
                 self._add(harvest)
-                self._fresh |= harvest.bought
+                self._fresh |= harvest.bought.keys()
+                self._caps.settle(harvest.bought)
 
     def _refused(self, submission: Submission, card: BatchCard) -> None:
         """The endpoint has executed nothing of this batch."""

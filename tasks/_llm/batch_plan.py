@@ -3,7 +3,7 @@
 It sends nothing and stores nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tasks._llm.batch_store import NewLine
 from tasks._llm.batch_types import BatchSettings
@@ -13,6 +13,7 @@ from tasks._llm.types import CallRequest
 
 # Role, separators and the like cost a few tokens a message that no text shows.
 _TOKENS_PER_MESSAGE = 16
+_REST = 0.1
 
 
 def groups_of(
@@ -44,8 +45,8 @@ def groups_of(
 class Caps:
     """Hard caps of one buyer, over calls that are new; what is out already is spent already.
 
-    Each call counts with the most it can cost, since a batch that is sent cannot be stopped at a
-    sum: a cap in batch mode is therefore reached earlier than the bill is.
+    A call counts with the most it can cost until its reply tells what it did cost, since a batch
+    that is sent cannot be stopped at a sum.
     """
 
     def __init__(self, settings: BatchSettings, prices: PriceTable) -> None:
@@ -53,6 +54,7 @@ class Caps:
         self._prices = prices
         self._calls = 0
         self._spent_usd = 0.0
+        self._worst_usd: dict[str, float] = {}
 
     def admit(self, request: CallRequest) -> bytes:
         """Takes one call below the caps.
@@ -75,13 +77,31 @@ class Caps:
         cap_usd = self._settings.max_cost_usd
         if cap_usd is not None and self._spent_usd + worst_usd > cap_usd:
             raise BudgetReached(
-                f"Cap of US$ {cap_usd:g}: the calls sent may cost US$ {self._spent_usd:.4f} and "
-                f"the next one US$ {worst_usd:.4f}; finished calls are kept; raise the cap and "
-                "run again"
+                f"Cap of US$ {cap_usd:g}: the calls sent come to US$ {self._spent_usd:.4f} at most "
+                f"and the next one to US$ {worst_usd:.4f}; finished calls are kept; raise the cap "
+                "and run again"
             )
         self._calls += 1
         self._spent_usd += worst_usd
+        if cap_usd is not None:
+            self._worst_usd[request.key] = worst_usd
         return body
+
+    def settle(self, bought: Mapping[str, float | None]) -> None:
+        """Counts calls with what they cost in US$; None, or a call not named: still the most."""
+        for key, cost_usd in bought.items():
+            worst_usd = self._worst_usd.pop(key, None)
+            if worst_usd is not None and cost_usd is not None:
+                self._spent_usd += cost_usd - worst_usd
+
+    def is_worth_a_round(self) -> bool:
+        """Whether more batches can go out now that earlier ones are settled.
+
+        A batch may take a day: the last tenth of a cap of money is not spent in ever smaller ones.
+        """
+        cap, cap_usd = self._settings.max_calls, self._settings.max_cost_usd
+        has_calls = cap is None or self._calls < cap
+        return has_calls and cap_usd is not None and self._spent_usd <= (1 - _REST) * cap_usd
 
     def check_sizes(self, lines: Sequence[NewLine]) -> None:
         """Refuses a call that fits into no file.

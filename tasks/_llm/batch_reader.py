@@ -31,13 +31,13 @@ class Harvest(NamedTuple):
 
     Attributes:
         tally: Of the replies stored.
-        bought: Keys of the replies stored.
+        bought: US$ by key of the replies stored; None where that is not known.
         again: Keys that wait for another batch.
         failures: Error by key, for calls that another batch cannot mend.
     """
 
     tally: CallTally
-    bought: frozenset[str]
+    bought: dict[str, float | None]
     again: list[str]
     failures: dict[str, LlmError]
 
@@ -72,7 +72,7 @@ class BatchReader:
             What was bought and what is left; the store is not changed.
         """
         tally = CallTally()
-        answered: set[str] = set()
+        answered: dict[str, float | None] = {}
         faults: dict[str, Fault] = {}
         with tempfile.TemporaryDirectory(prefix="pref-batch-") as folder:
             for file_id in (card.output_file_id, card.error_file_id):
@@ -89,7 +89,7 @@ class BatchReader:
         submission: Submission,
         group: list[LineReply],
         tally: CallTally,
-        answered: set[str],
+        answered: dict[str, float | None],
         faults: dict[str, Fault],
     ) -> CallTally:
         keys = {line.custom_id for line in group}
@@ -110,7 +110,7 @@ class BatchReader:
                 continue
             row = self._row(submission, line, read, answer)
             replies[read.custom_id] = row
-            answered.add(read.custom_id)
+            answered[read.custom_id] = row.cost_usd
             faults.pop(read.custom_id, None)
             if line.attempt_id is not None:
                 outcomes.append(OutcomeRow(line.attempt_id, "reply", read.status))
@@ -165,7 +165,7 @@ class BatchReader:
         self,
         submission: Submission,
         tally: CallTally,
-        answered: set[str],
+        answered: dict[str, float | None],
         faults: dict[str, Fault],
     ) -> Harvest:
         again: list[str] = []
@@ -189,7 +189,7 @@ class BatchReader:
                         fault, self._endpoint, submission.model, line.tries + 1
                     )
             self._end(submission, group, outcomes)
-        return Harvest(tally, frozenset(answered), again, failures)
+        return Harvest(tally, answered, again, failures)
 
     def _end(self, submission: Submission, lines: list[Line], outcomes: list[OutcomeRow]) -> None:
         owner = batch_owner(submission.submission_id)

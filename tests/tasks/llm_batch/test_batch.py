@@ -22,7 +22,7 @@ from tasks._llm.errors import (
 from tasks._llm.prices import Price, PriceTable
 from tasks._llm.simulator.judge import judge_truth
 from tasks._llm.simulator.settings import SimulatorSettings
-from tasks._llm.types import CallReply, Progress
+from tasks._llm.types import CallReply, CallRequest, Progress
 from tests.tasks.llm_batch.conftest import (
     MakeBuyer,
     StartSimulator,
@@ -213,6 +213,13 @@ def test_a_full_queue_is_waited_for_and_a_file_too_large_for_it_is_halved(
     assert {answers for _, answers in counts["calls"].values()} == {1}
 
 
+PRICES = PriceTable("today", {"simulated-judge": Price(1.0, 1.0, 1.0, 0.5)})
+
+
+def worst_usd(request: CallRequest) -> float:
+    return (len(request.body()) + 2 * 16 + 16) * 0.5 / 1e6
+
+
 def test_caps_send_what_fits_and_a_rerun_goes_on(
     start: StartSimulator, make_buyer: MakeBuyer, ledger: Ledger
 ) -> None:
@@ -221,13 +228,30 @@ def test_caps_send_what_fits_and_a_rerun_goes_on(
     with pytest.raises(BudgetReached, match="Cap of 4 calls"):
         make_buyer(process, max_calls=4).complete(requests)
     assert ledger.totals().calls == 4
-    prices = PriceTable("today", {"simulated-judge": Price(1.0, 1.0, 1.0, 0.5)})
-    body = requests[9].body()
-    worst_usd = (len(body) + 2 * 16 + 16) * 0.5 / 1e6
     with pytest.raises(BudgetReached, match="Cap of US"):
-        make_buyer(process, max_cost_usd=3.5 * worst_usd, prices=prices).complete(requests)
-    assert ledger.totals().calls == 7
+        make_buyer(process, max_cost_usd=0.5 * worst_usd(requests[9]), prices=PRICES).complete(
+            requests
+        )
+    assert ledger.totals().calls == 4
     assert texts(make_buyer(process).complete(requests)) == truths(10)
+
+
+def test_what_batches_cost_less_than_they_could_is_spent_on_further_ones(
+    start: StartSimulator, make_buyer: MakeBuyer, ledger: Ledger
+) -> None:
+    process = start()
+    requests = [ask(str(i)) for i in range(12)]
+    cap_usd = 5.5 * worst_usd(requests[11])
+    cost_usd = make_buyer(process, prices=PRICES).buy(lambda: requests[:1]).cost_usd
+    # Eleven calls cost less than the cap, and six of them could cost more.
+    assert 11 * cost_usd < 0.9 * cap_usd
+    buyer = make_buyer(process, max_cost_usd=cap_usd, prices=PRICES)
+    assert buyer.buy(lambda: requests).made == 11
+    more = [ask(f"more {i}") for i in range(40)]
+    with pytest.raises(BudgetReached, match="Cap of US"):
+        buyer.buy(lambda: more)
+    assert 0.7 * cap_usd < buyer.tally().cost_usd <= cap_usd
+    assert ledger.totals().calls == 1 + buyer.tally().made
 
 
 def test_a_closed_buyer_stops_waiting_and_says_how_to_go_on(

@@ -1,6 +1,6 @@
 """Times `pref run prism` at the size of the paper's PRISM data, against the simulator.
 
-    python benchmarks/prism_scale.py [--prism DIR] [--share 0.1] [--json]
+    python benchmarks/prism_scale.py [--prism DIR] [--share 0.1] [--folder DIR] [--json]
     python benchmarks/prism_scale.py --tenfold [--json]
 
 The paper's shape is 1,500 personas, 2,262 pairs, 50 personas each, both orders: 226,200 judgments.
@@ -8,7 +8,7 @@ What a copy of PRISM lacks is filled with generated rows, marked as such. `--sha
 the shape. Prints the seconds of every stage, peak memory of all processes together, and a second
 run's time and calls. `--tenfold` makes ten times the judgments directly, without calls, and
 assembles, splits and queries them; its memory is that of one process of its own.
-Works in a temporary folder with a HOME of its own and removes it.
+Works in a temporary folder with a HOME of its own and removes it, or in `--folder` and keeps it.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="part of the paper's shape")
     parser.add_argument("--tenfold", action="store_true", help="2.26 M judgments, without calls")
     parser.add_argument("--part", choices=("make", "use"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help="empty folder to work in; it is kept")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.part:
         print(json.dumps({"make": make, "use": use}[arguments.part](Path(arguments.folder))))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or temporary
         if arguments.tenfold:
             found = tenfold(Path(folder))
         else:

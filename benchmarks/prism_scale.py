@@ -137,15 +137,14 @@ def tenfold(home: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def make(folder: Path) -> dict[str, Any]:
-    """Commits personas, pairs and ten times the judgments, a batch at a time."""
+def make(folder: Path, n_personas: int = N_PERSONAS, n_pairs: int = 10 * N_PAIRS) -> dict[str, Any]:
+    """Commits personas, pairs and their judgments, a batch at a time."""
     from tasks._stages.priorities import priorities
     from warehouse.store import open_warehouse
 
     started = time.monotonic()
     warehouse = open_warehouse(folder)
-    n_pairs = 10 * N_PAIRS
-    personas = [f"user{number:04d}" for number in range(N_PERSONAS)]
+    personas = [f"user{number:04d}" for number in range(n_personas)]
     pairs = [f"pair{number:05d}" for number in range(n_pairs)]
     who = [
         {"persona_id": one, "persona_kind": "generated", "profile_text": f"Somebody: {one}"}
@@ -220,6 +219,9 @@ def judgment_batches(
                 "is_exact_form": ~lost,
                 "unparsed_reason": pa.array(["no_verdict"] * n, mask=~lost),
                 "prefers_a_prob": pa.array((first == is_ab).astype(np.float64), mask=lost),
+                "prob_origin": pa.array(["verdict"] * n, mask=lost),
+                "a_low_prob": pa.nulls(n, pa.float64()),
+                "a_high_prob": pa.nulls(n, pa.float64()),
                 "reply_text": np.where(first, "VERDICT: 1", "VERDICT: 2").tolist(),
             },
             schema,

@@ -107,7 +107,6 @@ def label_matrix(
     personas: Sequence[str],
     pairs: Sequence[str],
     min_valid: int,
-    column: str = "preference_prob",
 ) -> NDArray[np.float64]:
     """Preferences as a matrix (U, M) of P(A preferred), nan where none is known.
 
@@ -116,12 +115,11 @@ def label_matrix(
         personas: Row ids, U of them.
         pairs: Column ids, M of them.
         min_valid: Valid verdicts a cell needs; with 2 every label rests on both orders.
-        column: Another column of the same cells, such as ``n_valid``.
     """
     matrix = np.full((len(personas), len(pairs)), np.nan)
     users = rows_of(preferences["persona_id"], personas)
     items = rows_of(preferences["pair_id"], pairs)
-    values = preferences[column].to_numpy(zero_copy_only=False)
+    values = preferences["preference_prob"].to_numpy(zero_copy_only=False)
     enough = preferences["n_valid"].to_numpy() >= min_valid
     keep = (users >= 0) & (items >= 0) & enough
     matrix[users[keep], items[keep]] = values[keep]

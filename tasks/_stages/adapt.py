@@ -43,7 +43,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
     asked = run_questionnaire(
         features[calibration],
         world.prompt_of_pair[calibration],
-        world.labels[world.n_seen_users :, calibration],
+        world.labels(slice(world.n_seen_users, None), calibration),
         prior,
         config["rule"],
         max(counts),
@@ -89,11 +89,12 @@ def _per_user(
     differences = np.where((asked >= 0)[:, :, None], world.differences[np.maximum(asked, 0)], 0.0)
     seen_pairs = np.arange(world.n_seen_pairs)
     new_pairs = np.arange(world.n_seen_pairs, len(world.pairs))
+    labels = world.labels(slice(0, world.n_seen_users), slice(None))
     found = {}
     for count in counts:
         ridge = choose_user_ridge(
             world.differences,
-            world.labels[: world.n_seen_users],
+            labels,
             seen_pairs,
             new_pairs,
             scale,

@@ -20,7 +20,7 @@ def build_auc(inputs: Inputs) -> dict[str, Output]:
 
     world = load_world(inputs)
     new_pairs = slice(world.n_seen_pairs, None)
-    labels = world.labels[world.n_seen_users :, new_pairs]
+    labels = world.labels(slice(world.n_seen_users, None), new_pairs)
     differences = world.differences[new_pairs]
     counts = sorted(set(inputs.read("adapted_weights")["n_answers"].to_pylist()))
     rows, means = [], []

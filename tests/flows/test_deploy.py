@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.flows.conftest import ROOT, SMALL, Pref
+from tests.flows.conftest import ROOT, SMALL, Pref, parquet_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +129,47 @@ def test_a_pool_gets_the_deployments_of_prefect_yaml(
         assert made["parameters"]["until"] == one["parameters"]["until"]
         assert made["work_pool_name"] == "pref-test"
     assert "OPENAI_API_KEY" not in json.dumps(found)
+
+
+@contextmanager
+def workers(pref: Pref, pool: str, n: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
+    found = [
+        subprocess.Popen(
+            command,
+            env=pref.env,
+            cwd=pref.env["HOME"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(n)
+    ]
+    try:
+        yield
+    finally:
+        for one in found:
+            one.send_signal(signal.SIGINT)
+        for one in found:
+            one.wait(timeout=60)
+
+
+def test_two_workers_of_a_pool_make_the_bytes_that_one_run_makes(
+    pref: Pref, prefect_server: str, tmp_path: Path
+) -> None:
+    warehouse, alone = tmp_path / "data", tmp_path / "alone"
+    to_pool = ["--work-pool", "pref-two", "--regenerate", "", "--retrain", "", "--label", "two"]
+    assert pref.run(*words(warehouse), *to_pool).code == 0
+    api = Api(prefect_server)
+    with workers(pref, "pref-two", 2):
+        found = api.deployments()
+        api.post(f"/deployments/{found['two-regenerate']['id']}/create_flow_run")
+        for name in ("two-regenerate", "two-retrain", "two-evaluate"):
+            [run] = finished(api, name)
+            assert run["state_type"] == "COMPLETED", run["state"]
+    done = pref.attributes(alone)
+    assert done.code == 0, done.err
+    assert parquet_bytes(warehouse) == parquet_bytes(alone)
 
 
 def test_deploying_without_a_server_is_one_line(pref_without_server: Pref, tmp_path: Path) -> None:

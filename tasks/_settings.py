@@ -18,6 +18,8 @@ PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     # Task logs go to the Prefect UI; the terminal belongs to the progress display.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # The task that ends a temporary server's records belongs to no flow.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 
 

@@ -212,7 +212,7 @@ class Chain(AbstractContextManager["Chain"]):
             n_calls = step.stage.n_cells(inputs) * step.stage.calls_per_cell(inputs)
             _tell(StageEvent(step.stage.name, False, n_calls, None, {}))
             wanted = n_shards(step.stage, inputs, self._calls.settings.shard_size)
-            count = self._run_shards(plan, self._calls, wanted)
+            count = self._run_shards(plan, self._calls, wanted) if wanted else CallCount()
         refs = step.task.with_options(refresh_cache=not found)(plan, self._calls)
         self._finish(plan, refs, bool(found), count)
 

@@ -162,3 +162,17 @@ def test_every_command_of_the_audit_page_does_what_it_says(
     assert "concise+engaging" not in names
     assert after.found["judge_audit"]["n_judgments"] == 20 * 12 * 2
     assert pref.run("audit").code == 0
+
+
+def test_the_report_fits_a_phone_and_a_sheet_of_paper(
+    browser: Browser, ran: Finished, home: Path
+) -> None:
+    [page] = (home / "data").glob("report/version=*/report.html")
+    # 7.5 inches are what a browser leaves of a sheet.
+    for media, width in (("screen", 390), ("print", 720)):
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.tell("Emulation.setDeviceMetricsOverride", **metrics)
+        browser.tell("Emulation.setEmulatedMedia", media=media)
+        browser.go(page.as_uri())
+        browser.see("Personalization via reward factorization")
+        assert browser.ask("document.documentElement.scrollWidth") <= width, media

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from tasks._guard import Guard
@@ -49,9 +49,9 @@ def prefect_server() -> Iterator[None]:
     try:
         yield
     except Exception:
-        _wait_until_recorded()
+        _keep_records()
         raise
-    _wait_until_recorded()
+    _keep_records()
 
 
 def require_server() -> None:
@@ -92,6 +92,12 @@ def lost_server_line(error: BaseException) -> str | None:
         f"Prefect server: no answer any more ({str(error) or type(error).__name__}), expected the"
         " one at PREFECT_API_URL; see that it runs, and run the same command again"
     )
+
+
+def _keep_records() -> None:
+    # A run that is done stays done, whatever of Prefect's records is lost with its server.
+    with suppress(Exception):
+        _wait_until_recorded()
 
 
 def _wait_until_recorded() -> None:

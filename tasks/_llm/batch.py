@@ -199,7 +199,9 @@ class BatchBuyer:
             if key in accepted:
                 continue
             try:
-                body = self._caps.admit(request)
+                # Another thread may be settling what batches have brought.
+                with self._lock:
+                    body = self._caps.admit(request)
             except BudgetReached as error:
                 capped = error
                 break

@@ -148,7 +148,9 @@ def test_changing_the_judge_s_template_setting_reuses_the_responses(
 def test_prefect_recorded_every_task_run_and_shows_stages_by_name(
     first: tuple[Pref, Path, Finished], prefect_server: str
 ) -> None:
-    runs = ask(prefect_server, "flow_runs", {"sort": "START_TIME_ASC"})
+    every = ask(prefect_server, "flow_runs", {"sort": "START_TIME_ASC"})
+    # The server is everyone's; these runs are the ones on our warehouse.
+    runs = [one for one in every if f'"{first[1]}"' in json.dumps(one["parameters"])]
     attributes = next(one for one in runs if one["name"].count(":") == 0)
     chosen = {"flow_runs": {"id": {"any_": [attributes["id"]]}}, "limit": 200}
     names = [one["name"] for one in ask(prefect_server, "task_runs", chosen)]

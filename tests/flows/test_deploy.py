@@ -149,7 +149,7 @@ def workers(pref: Pref, pool: str, n: int) -> Iterator[None]:
         yield
     finally:
         for one in found:
-            one.send_signal(signal.SIGINT)
+            one.terminate()
         for one in found:
             one.wait(timeout=60)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pref_model.types import Preferences
 from prompts.verdict import Unparsed, Verdict
 from tasks._llm.replies import SoftVerdict
 
@@ -117,10 +118,26 @@ def label_matrix(
         min_valid: Valid verdicts a cell needs; with 2 every label rests on both orders.
     """
     matrix = np.full((len(personas), len(pairs)), np.nan)
+    cells = known_cells(preferences, personas, pairs, min_valid)
+    matrix[cells.user, cells.pair] = cells.label
+    return matrix
+
+
+def known_cells(
+    preferences: pa.Table, personas: Sequence[str], pairs: Sequence[str], min_valid: int
+) -> Preferences:
+    """Cells with a label, by user and then by pair; each weighs as many as its valid verdicts.
+
+    Args:
+        preferences: Rows of the ``preferences`` table.
+        personas: Ids that users are rows of.
+        pairs: Ids that pairs are rows of.
+        min_valid: Valid verdicts a cell needs.
+    """
     users = rows_of(preferences["persona_id"], personas)
     items = rows_of(preferences["pair_id"], pairs)
-    values = preferences["preference_prob"].to_numpy(zero_copy_only=False)
-    enough = preferences["n_valid"].to_numpy() >= min_valid
-    keep = (users >= 0) & (items >= 0) & enough
-    matrix[users[keep], items[keep]] = values[keep]
-    return matrix
+    labels = preferences["preference_prob"].to_numpy(zero_copy_only=False)
+    n_valid = preferences["n_valid"].to_numpy()
+    known = (users >= 0) & (items >= 0) & (n_valid >= min_valid) & ~np.isnan(labels)
+    order = np.flatnonzero(known)[np.lexsort((items[known], users[known]))]
+    return Preferences(users[order], items[order], labels[order], n_valid[order].astype(float))

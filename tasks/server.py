@@ -113,7 +113,9 @@ def _wait_until_recorded() -> None:
 
     last = task(name="end of records", cache_policy=NO_CACHE)(_nothing)
     sent = last(return_state=True).state_details.task_run_id
-    wanted = TaskRunFilter(id=TaskRunFilterId(any_=[sent] if sent else []))
+    if sent is None:
+        return
+    wanted = TaskRunFilter(id=TaskRunFilterId(any_=[sent]))
     until = time.monotonic() + _RECORDS_S
     with get_client(sync_client=True) as client:
         while time.monotonic() < until:

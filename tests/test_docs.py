@@ -19,11 +19,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:
-    """Every `pref …` in a fenced block or in backquotes, comments and continuations dealt with."""
+    """Every `pref …` of a page once: those in blocks, then those in sentences.
+
+    Comments and continuations are dealt with.
+    """
     text = page.read_text("utf-8").replace("\\\n", " ")
     found = re.findall(r"^(?:\$ )?(pref [^#\n]+)", text, flags=re.MULTILINE)
     found += re.findall(r"`(pref [^`…]+)`", text)
-    return sorted({one.strip() for one in found})
+    return list(dict.fromkeys(one.strip() for one in found))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

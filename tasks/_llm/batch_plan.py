@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tasks._llm.batch_store import NewLine
 from tasks._llm.batch_types import BatchSettings
-from tasks._llm.errors import BudgetReached, PriceUnknown, RequestInvalid
+from tasks._llm.budget import worst_case_usd
+from tasks._llm.errors import BudgetReached, RequestInvalid
 from tasks._llm.prices import PriceTable
 from tasks._llm.types import CallRequest
 
-# Role, separators and the like cost a few tokens a message that no text shows.
-_TOKENS_PER_MESSAGE = 16
 _REST = 0.1
 
 
@@ -73,7 +72,7 @@ class Caps:
                 f"Cap of {cap} calls: all are used and more are wanted; finished calls are kept; "
                 "raise the cap and run again to go on"
             )
-        worst_usd = self._worst_case_usd(request, body)
+        worst_usd = worst_case_usd(self._settings, self._prices, request, body)
         cap_usd = self._settings.max_cost_usd
         if cap_usd is not None and self._spent_usd + worst_usd > cap_usd:
             raise BudgetReached(
@@ -115,21 +114,3 @@ class Caps:
                     f"Call {line.request_key[:12]}: its line has {line.n_bytes} bytes; expected "
                     f"at most {self._settings.max_bytes}, the size of a batch file; shorten it"
                 )
-
-    def _worst_case_usd(self, request: CallRequest, body: bytes) -> float:
-        if self._settings.max_cost_usd is None:
-            return 0.0
-        price = self._prices.lookup(request.model)
-        if price is None:
-            raise PriceUnknown(
-                f"Cap of US$ {self._settings.max_cost_usd:g}: it cannot be kept. "
-                + self._prices.how_to_add(request.model)
-            )
-        limits = [
-            limit
-            for name in ("max_tokens", "max_completion_tokens")
-            if isinstance(limit := request.sampling.get(name), int)
-        ]
-        n_completion = max(limits, default=self._settings.assumed_completion_tokens)
-        n_prompt = len(body) + _TOKENS_PER_MESSAGE * len(request.messages)
-        return price.cost_usd(n_prompt, n_completion, is_batch=True) or 0.0

@@ -3,8 +3,9 @@
 It reserves worst cases and settles them; it knows no call and waits for nobody.
 """
 
+from tasks._llm.batch_types import BatchSettings
 from tasks._llm.errors import BudgetReached, PriceUnknown
-from tasks._llm.prices import Price, PriceTable
+from tasks._llm.prices import PriceTable
 from tasks._llm.types import CallRequest, EngineSettings
 
 # Role, separators and the like cost a few tokens a message that no text shows.
@@ -27,20 +28,8 @@ class Budget:
         self._reserved_usd = 0.0
 
     def worst_case_usd(self, request: CallRequest, body: bytes) -> float:
-        """The most one send can cost: a token a byte in, the longest reply out.
-
-        Raises:
-            PriceUnknown: there is a money cap, and the model has no price.
-        """
-        if self._settings.max_cost_usd is None:
-            return 0.0
-        price = self._prices.lookup(request.model)
-        if price is None:
-            raise PriceUnknown(
-                f"Cap of US$ {self._settings.max_cost_usd:g}: it cannot be kept. "
-                + self._prices.how_to_add(request.model)
-            )
-        return _worst_case_usd(price, request, body, self._settings.assumed_completion_tokens)
+        """The most one send can cost; see the function of this name."""
+        return worst_case_usd(self._settings, self._prices, request, body)
 
     def take_call(self) -> None:
         """Counts one more bought call.
@@ -93,14 +82,31 @@ class Budget:
         self._spent_usd += worst_case_usd if cost_usd is None else cost_usd
 
 
-def _worst_case_usd(
-    price: Price, request: CallRequest, body: bytes, assumed_completion_tokens: int
+def worst_case_usd(
+    settings: EngineSettings | BatchSettings,
+    prices: PriceTable,
+    request: CallRequest,
+    body: bytes,
 ) -> float:
+    """The most one call can cost: a token a byte in, the longest reply out; 0 without a cap.
+
+    Raises:
+        PriceUnknown: there is a money cap, and the model has no price.
+    """
+    if settings.max_cost_usd is None:
+        return 0.0
+    price = prices.lookup(request.model)
+    if price is None:
+        raise PriceUnknown(
+            f"Cap of US$ {settings.max_cost_usd:g}: it cannot be kept. "
+            + prices.how_to_add(request.model)
+        )
     limits = [
         limit
         for name in ("max_tokens", "max_completion_tokens")
         if isinstance(limit := request.sampling.get(name), int)
     ]
-    completion_tokens = max(limits, default=assumed_completion_tokens)
-    prompt_tokens = len(body) + _TOKENS_PER_MESSAGE * len(request.messages)
-    return price.cost_usd(prompt_tokens, completion_tokens) or 0.0
+    n_completion = max(limits, default=settings.assumed_completion_tokens)
+    n_prompt = len(body) + _TOKENS_PER_MESSAGE * len(request.messages)
+    is_batch = isinstance(settings, BatchSettings)
+    return price.cost_usd(n_prompt, n_completion, is_batch=is_batch) or 0.0

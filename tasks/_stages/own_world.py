@@ -15,7 +15,7 @@ from pref_model.types import Preferences, make_preferences
 from tasks._convert import index_of, rows_of, vectors
 from tasks._stages.own import cells_of
 from tasks._stages.stage import Inputs
-from tasks._stages.worlds import seen_first
+from tasks._stages.worlds import in_part, seen_first
 
 
 class OwnWorld(NamedTuple):
@@ -44,15 +44,8 @@ class OwnWorld(NamedTuple):
     n_seen_pairs: int
 
     def where(self, part: str) -> NDArray[np.bool_]:
-        """(N,) which cells belong to a part, named as in `worlds.World.part`."""
-        is_seen_user = self.cells.user < self.n_seen_users
-        is_seen_pair = self.cells.pair < self.n_seen_pairs
-        wants_seen_user = part in ("train", "validation")
-        wants_seen_pair = part in ("train", "calibration")
-        kept: NDArray[np.bool_] = (is_seen_user == wants_seen_user) & (
-            is_seen_pair == wants_seen_pair
-        )
-        return kept
+        """(N,) which cells belong to a part, see `worlds.in_part`."""
+        return in_part(self.cells, part, self.n_seen_users, self.n_seen_pairs)
 
     def part(self, name: str) -> Preferences:
         """Cells of one part, indexed as in this world."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pref_model.types import Preferences
-from tasks._convert import index_of, rows_of, vectors
+from tasks._convert import index_of, known_cells, vectors
 from tasks._stages.stage import Inputs
 
 # A preference rests on both orders, or it is not used: one order alone carries the position bias.
@@ -44,17 +43,10 @@ class World(NamedTuple):
         return self.personas[self.n_seen_users :]
 
     def part(self, name: str) -> Preferences:
-        """Cells of one part, indexed as in this world (METHOD section 2).
-
-        train: seen users, seen pairs; validation: seen users, new pairs; calibration: new users,
-        seen pairs; test: new users, new pairs.
-        """
-        is_seen_user = self.cells.user < self.n_seen_users
-        is_seen_pair = self.cells.pair < self.n_seen_pairs
-        kept = (is_seen_user == (name in ("train", "validation"))) & (
-            is_seen_pair == (name in ("train", "calibration"))
-        )
-        return Preferences(*(column[kept] for column in self.cells))
+        """Cells of one part (see `in_part`), indexed as in this world."""
+        kept = in_part(self.cells, name, self.n_seen_users, self.n_seen_pairs)
+        user, pair, label, weight = self.cells
+        return Preferences(user[kept], pair[kept], label[kept], weight[kept])
 
     def labels(self, users: slice, pairs: slice) -> NDArray[np.float64]:
         """A block of the preference matrix (users, pairs): P(A preferred), nan where unknown."""
@@ -76,7 +68,9 @@ def load_world(inputs: Inputs) -> World:
     pairs, n_seen_pairs = seen_first(inputs, "pair")
     rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
+    cells = known_cells(inputs.read("preferences"), personas, pairs, MIN_VALID_ORDERS)
     is_weighted = inputs.config.get("weights") == "verdicts"
+    weights = cells.weight / MIN_VALID_ORDERS if is_weighted else np.ones(len(cells.weight))
     differences = np.zeros((len(pairs), 0))
     if "embeddings" in inputs.plan.parents:
         embedded = inputs.read("embeddings")
@@ -89,24 +83,27 @@ def load_world(inputs: Inputs) -> World:
         personas=personas,
         pairs=pairs,
         prompt_of_pair=np.array([prompts[rows[one]["prompt_id"]] for one in pairs], np.int64),
-        cells=_known_cells(inputs.read("preferences"), personas, pairs, is_weighted),
+        cells=cells._replace(weight=weights),
         differences=differences,
         n_seen_users=n_seen_users,
         n_seen_pairs=n_seen_pairs,
     )
 
 
-def _known_cells(
-    preferences: pa.Table, personas: list[str], pairs: list[str], is_weighted: bool
-) -> Preferences:
-    users = rows_of(preferences["persona_id"], personas)
-    items = rows_of(preferences["pair_id"], pairs)
-    labels = preferences["preference_prob"].to_numpy(zero_copy_only=False)
-    n_valid = preferences["n_valid"].to_numpy()
-    known = (users >= 0) & (items >= 0) & (n_valid >= MIN_VALID_ORDERS) & ~np.isnan(labels)
-    order = np.flatnonzero(known)[np.lexsort((items[known], users[known]))]
-    weights = n_valid[order] / MIN_VALID_ORDERS if is_weighted else np.ones(len(order))
-    return Preferences(users[order], items[order], labels[order], weights)
+def in_part(
+    cells: Preferences, name: str, n_seen_users: int, n_seen_pairs: int
+) -> NDArray[np.bool_]:
+    """(N,) which cells belong to a part (METHOD section 2).
+
+    train: seen users, seen pairs; validation: seen users, new pairs; calibration: new users,
+    seen pairs; test: new users, new pairs.
+    """
+    wants_seen_user = name in ("train", "validation")
+    wants_seen_pair = name in ("train", "calibration")
+    kept: NDArray[np.bool_] = ((cells.user < n_seen_users) == wants_seen_user) & (
+        (cells.pair < n_seen_pairs) == wants_seen_pair
+    )
+    return kept
 
 
 def seen_first(inputs: Inputs, kind: str) -> tuple[list[str], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -12,15 +11,13 @@ from tasks._llm.simulator.process import start_simulator
 from tasks._llm.simulator.settings import SimulatorSettings
 from tests.flows.conftest import ROOT, SMALL, Finished, Pref
 from tests.tasks.own.data import own_rows, write_own
+from tests.test_docs import commands
 
 pytestmark = pytest.mark.slow
 
-# Run from front to back: what `pref forget` takes away is wanted by none after it.
-PAGES = ("troubleshooting.md", "export.md", "audit.md", "own-data.md")
-# Every user, so that those named on the pages are there.
-SETTINGS = [
-    word for one in SMALL if not one.startswith("ingest.n_personas") for word in ("--set", one)
-]
+# The first run and the audit have tests of their own.
+PAGES = ("troubleshooting.md", "export.md", "own-data.md")
+SETTINGS = [word for one in SMALL for word in ("--set", one)]
 RUN_OWN = "pref run own"
 OWN = ("--set", "fit.d=2", "--set", "fit.steps=40")
 # Run by other tests, a bare name, or about a dataset of another flow.
@@ -28,15 +25,6 @@ ELSEWHERE = {
     *("pref server", "pref deploy", "pref run"),
     'pref sql "select * from prompt_funnel"',
 }
-
-
-def in_order(page: str) -> list[str]:
-    """Each `pref …` of a page: those in blocks, those in sentences, and at last what forgets."""
-    text = (ROOT / "docs" / page).read_text("utf-8").replace("\\\n", " ")
-    found = re.findall(r"^(?:\$ )?(pref [^#\n]+)", text, flags=re.MULTILINE)
-    found += re.findall(r"`(pref [^`…]+)`", text)
-    known = dict.fromkeys(one.strip() for one in found)
-    return sorted(known, key=lambda line: line.startswith("pref forget"))
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +43,13 @@ def test_every_command_of_the_page_does_what_it_says(
 ) -> None:
     pref, first = ran
     version = first.found["datasets"]["judgments"]
-    lines = [line for line in in_order(page) if line not in ELSEWHERE]
+    lines = [line for line in commands(ROOT / "docs" / page) if line not in ELSEWHERE]
     assert lines
     with start_simulator(SimulatorSettings()) as simulator:
         known = {
             "V1 V2": f"{version} {version}",
             "URL --model M": f"{simulator.base_url} --model simulated-judge",
             "--to published": f"--to {tmp_path}/{{number}}",
-            "--to FOLDER": f"--to {tmp_path}/{{number}}",
             "FOLDER": "data",
         }
         for number, line in enumerate(lines):

@@ -228,11 +228,12 @@ def test_caps_send_what_fits_and_a_rerun_goes_on(
     with pytest.raises(BudgetReached, match="Cap of 4 calls"):
         make_buyer(process, max_calls=4).complete(requests)
     assert ledger.totals().calls == 4
+    # A reply that tells no tokens keeps counting with the most it can cost.
+    silent = start(quirks={"ignores": ["usage"]})
+    cap_usd = 3.5 * worst_usd(requests[9])
     with pytest.raises(BudgetReached, match="Cap of US"):
-        make_buyer(process, max_cost_usd=0.5 * worst_usd(requests[9]), prices=PRICES).complete(
-            requests
-        )
-    assert ledger.totals().calls == 4
+        make_buyer(silent, max_cost_usd=cap_usd, prices=PRICES).complete(requests)
+    assert ledger.totals().calls == 7
     assert texts(make_buyer(process).complete(requests)) == truths(10)
 
 

@@ -31,6 +31,12 @@ class TokenTexts(NamedTuple):
         return result
 
 
+def padded_length(length: int, multiple: int, most: int | None = None) -> int:
+    """Return a length rounded up to a multiple, but not beyond `most`."""
+    rounded = -(-length // multiple) * multiple
+    return rounded if most is None else max(length, min(rounded, most))
+
+
 class TokenBatch(NamedTuple):
     """Texts padded on the right.
 
@@ -80,10 +86,15 @@ def make_token_texts(
     return TokenTexts(ids, ends, start, stop)
 
 
-def pad_texts(texts: TokenTexts, rows: Ints, pad_id: int, multiple: int = 1) -> TokenBatch:
-    """Return some texts padded on the right to the longest, rounded up to a multiple."""
+def pad_texts(
+    texts: TokenTexts, rows: Ints, pad_id: int, multiple: int = 1, most: int | None = None
+) -> TokenBatch:
+    """Return some texts padded on the right to the longest, rounded up to a multiple.
+
+    Rounding stops at `most`, the longest text that the network takes.
+    """
     lengths = texts.lengths[rows]
-    longest = -(-int(lengths.max(initial=1)) // multiple) * multiple
+    longest = padded_length(int(lengths.max(initial=1)), multiple, most)
     ids = np.full((rows.size, longest), pad_id, dtype=np.int64)
     for place, row in enumerate(rows):
         ids[place, : lengths[place]] = texts.tokens[texts.offsets[row] : texts.offsets[row + 1]]

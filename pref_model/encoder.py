@@ -19,13 +19,16 @@ from transformers import (
 from transformers.utils import logging
 
 from pref_model.backbone import Backbone
-from pref_model.backbone_texts import TokenTexts, pad_texts
+from pref_model.backbone_texts import TokenTexts, pad_texts, padded_length
 from pref_model.encoder_spec import EncoderSpec, resolve_encoder
 from pref_model.errors import BadArray, BadSetting, EncoderMismatch
 from pref_model.types import Bools, Floats32, Ints
 
 # Without a final norm over the whole stack, a hidden state is the same in a shorter network.
 _PLAIN_STACKS = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
+# Few shapes of batches: on a CPU every shape stays in memory with its compiled kernels, 290 MB
+# after 2,400 texts padded to their own lengths.
+_PAD_MULTIPLE = 16
 
 
 class Encoded(NamedTuple):
@@ -159,8 +162,10 @@ class Encoder:
 
     @torch.inference_mode()
     def _pool(self, texts: TokenTexts, rows: Ints) -> Floats32:
-        batch = pad_texts(texts, rows, self.backbone.pad_id).to(self.backbone.device)
-        pooled: Floats32 = self.backbone(*batch).cpu().numpy().astype(np.float32)
+        most = self.spec.max_tokens
+        batch = pad_texts(texts, rows, self.backbone.pad_id, _PAD_MULTIPLE, most)
+        found = self.backbone(*batch.to(self.backbone.device))
+        pooled: Floats32 = found.cpu().numpy().astype(np.float32)
         return pooled
 
 
@@ -224,12 +229,9 @@ def quiet() -> Iterator[None]:
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows sorted by length, cut so that padded tokens stay within `batch_tokens`."""
-    rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
-        if rows and lengths[row] * (len(rows) + 1) > batch_tokens:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
+    """Rows from the longest text to the shortest, as many as padded fit in `batch_tokens`."""
+    rows = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    while rows:
+        size = max(1, batch_tokens // padded_length(lengths[rows[0]], _PAD_MULTIPLE))
+        yield rows[:size]
+        rows = rows[size:]

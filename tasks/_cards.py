@@ -218,7 +218,7 @@ def picture_of(warehouse: Warehouse, plan: StagePlan) -> str | None:
     if plan.stage != "report":
         return None
     lines = []
-    for name in ("auc", "win_rates", "rank"):
+    for name in ("auc", "win_rates", "win_rates_by_answers", "rank"):
         path = warehouse.file_path("report", plan.version, f"{name}.png")
         data = base64.b64encode(path.read_bytes()).decode()
         lines.append(f"![{name}](data:image/png;base64,{data})")

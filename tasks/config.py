@@ -221,6 +221,10 @@ class WinConfig(_Strict):
     """Personalized responses (best of a pool of revisions) against the base response."""
 
     n_answers: int = Field(10, ge=1, description="Answers known of a user when choosing")
+    also_answers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (5, 20),
+        description="Further numbers of answers for choices of the pool; only new choices cost",
+    )
     pool_size: int = Field(16, ge=2, description="Revisions of each base response")
     also: tuple[WinMethod, ...] = Field(
         (), description="Further ways to personalize, measured beside the best revision"

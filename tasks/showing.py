@@ -384,14 +384,15 @@ def _examples(
         ]
     if selections is None:
         return [], ["no personalized responses: no run on this warehouse has chosen any yet"]
-    if selections.config["n_answers"] != n_answers:
-        return [], [
-            f"no personalized responses after {n_answers} answers: they were chosen after"
-            f" {selections.config['n_answers']}"
-        ]
     from tasks._stages.win_rates import win_values
 
     chosen = warehouse.read("selections", selections.version)
+    there = sorted(set(chosen["n_answers"].to_pylist()))
+    if n_answers not in there:
+        return [], [
+            f"no personalized responses after {n_answers} answers: they were chosen after"
+            f" {', '.join(map(str, there))}"
+        ]
     values: dict[tuple[str, str], float | None] = {}
     judged = warehouse.current().get("win_judgments")
     if judged is not None:
@@ -418,6 +419,7 @@ def _examples(
         for row in chosen.to_pylist()
         if row["persona_id"] == persona_id
         and row["method"] == "pref"
+        and row["n_answers"] == n_answers
         and row["response_id"] != row["base_response_id"]
     ]
     mine.sort(key=lambda row: row["prompt_id"])

@@ -29,10 +29,11 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     Returns:
         ``calls_made``, ``calls_reused``, ``cost_usd`` (money spent in this run), ``datasets``
         {name: version}, ``auc`` {method: {answers: {mean, low, high}}}, ``win_rate``
-        {method: {mean, low, high}}, ``win_rate_answers``, ``win_rate_details`` {method: {counts,
-        at_equal_length: {mean, low, high}, ...}}, ``win_rate_differences``, ``win_checks``,
-        ``judge_audit``, ``base_rewards`` (facts and labels), ``alignment`` (None without one),
-        ``report`` (a path), ``is_simulated``.
+        {method: {mean, low, high}} after ``win_rate_answers``, ``win_rate_by_answers`` {method:
+        {answers: {mean, low, high}}}, ``win_rate_details`` {method: {counts, at_equal_length:
+        {mean, low, high}, ...}}, ``win_rate_differences``, ``win_checks``, ``judge_audit``,
+        ``base_rewards`` (facts and labels), ``alignment`` (None without one), ``report`` (a path),
+        ``is_simulated``.
     """
     warehouse = warehouse_at(config.warehouse)
 
@@ -42,6 +43,11 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     auc: dict[str, dict[str, Any]] = {}
     for row in rows("auc_means"):
         auc.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "auc")
+    wins: dict[str, dict[str, Any]] = {}
+    for row in rows("win_rates"):
+        wins.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "win_rate")
+    at = config.win.n_answers
+    shown = [row for row in rows("win_rates") if row["n_answers"] == at]
     labels = {row["base_reward"]: row["label"] for row in rows("base_reward_labels")}
     overall = next(row for row in rows("judge_audit") if row["slice_kind"] == "overall")
     is_simulated = config.llm.base_url is None
@@ -53,9 +59,10 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     return {
         **chain.told(),
         "auc": auc,
-        "win_rate": {row["method"]: _interval(row, "win_rate") for row in rows("win_rates")},
-        "win_rate_answers": config.win.n_answers,
-        "win_rate_details": {row["method"]: _win_details(row) for row in rows("win_rates")},
+        "win_rate": {row["method"]: _interval(row, "win_rate") for row in shown},
+        "win_rate_answers": at,
+        "win_rate_by_answers": wins,
+        "win_rate_details": {row["method"]: _win_details(row) for row in shown},
         "win_rate_differences": [
             {
                 "method": row["method"],
@@ -65,6 +72,7 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
                 "n_comparisons": row["n_comparisons"],
             }
             for row in rows("win_differences")
+            if row["n_answers"] == at
         ],
         "win_checks": {row.pop("check_kind"): row for row in rows("win_checks")},
         "judge_audit": audit,

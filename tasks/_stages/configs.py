@@ -282,7 +282,7 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
         **_hash("template", config.judge.template),
     }
     encoder = encoder or _encoder(config.encoder)
-    answers = sorted({*config.adapt.answers, config.win.n_answers})
+    answers = sorted({*config.adapt.answers, config.win.n_answers, *config.win.also_answers})
     prompts = {"n_prompts": config.win.n_prompts, **seed}
     writers = sorted({*config.win.also} & {*WRITERS})
     told = {"also": writers, "n_answers": config.win.n_answers}
@@ -338,7 +338,10 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
             **_win_templates(config, "wishes_template", "in_context_template"),
             **prompts,
         },
-        "select": {"n_answers": config.win.n_answers},
+        "select": {
+            "n_answers": config.win.n_answers,
+            "also_answers": sorted({*config.win.also_answers} - {config.win.n_answers}),
+        },
         "win": judge,
         "check_win": {
             **judge,
@@ -347,7 +350,7 @@ def _common(config: FlowConfig, sampling: Sampling, encoder: dict[str, Any] | No
             "sample": config.audit.win_sample,
             **seed,
         },
-        "win_rates": {**as_json(config.evaluate), "n_answers": config.win.n_answers, **seed},
+        "win_rates": {**as_json(config.evaluate), **seed},
     }
 
 
@@ -361,7 +364,8 @@ def _report(
     config: FlowConfig, stages: StageConfigs, writer: str, extent: Extent | None
 ) -> dict[str, Any]:
     planned = _planned(config, stages, writer, extent) if extent else {}
-    return {**describe_page(), **_truth(config), "planned": planned}
+    answers = {"n_answers": config.win.n_answers}
+    return {**describe_page(), **_truth(config), **answers, "planned": planned}
 
 
 def _planned(

@@ -160,8 +160,8 @@ def expected(
         prompts: Prompt texts, where they are known.
     """
     n_prompts, n_personas = extent.n_prompts, extent.n_personas
-    new_prompts = max(1, round(config.split.new_pair_share * n_prompts))
-    new_prompts = min(new_prompts, config.win.n_prompts or new_prompts)
+    held_out = max(1, round(config.split.new_pair_share * n_prompts))
+    new_prompts = min(held_out, config.win.n_prompts or held_out)
     new_users = max(1, round(config.split.new_user_share * n_personas))
     n_orders = 2 * config.judge.repeats
     judges = min(config.design.personas_per_pair or n_personas, n_personas)
@@ -169,6 +169,10 @@ def expected(
     n_samples = config.win.n_samples if "samples" in also else 0
     n_writers = len({*also} - {"samples"})
     n_shown = 2 * config.win.n_answers
+    further = {*config.win.also_answers} - {config.win.n_answers}
+    n_further = sum(count <= n_prompts - held_out for count in further)
+    # PReF, the model per user and the best plain sample may choose anew after other answers.
+    n_choices = 3 + len(also) + n_further * (2 + ("samples" in also))
     n_calls, shown, template = {
         "respond": (2 * n_prompts, 0, "template"),
         "revise": (2 * n_prompts, 2, "rewrite_template"),
@@ -183,8 +187,8 @@ def expected(
             round(n_shown * ("in_context" in also) / max(1, n_writers)),
             "in_context_template",
         ),
-        # Three methods choose; where they agree, one comparison serves them all.
-        "win": (new_users * new_prompts * (3 + len(also)) * n_orders, 2, "template"),
+        # Where choices agree, one comparison serves them all.
+        "win": (new_users * new_prompts * n_choices * n_orders, 2, "template"),
         "check_win": (_n_win_checks(config, new_users * new_prompts), 2, "template"),
     }[stage]
     texts = load_template(stage_config[template])

@@ -28,6 +28,7 @@ ASKED = "asked by D-optimality"
 BARS_AT = (40, 20, 10, 5, 3, 1)
 TABLE_AT = (5, 10, 20, 40)
 AUC = "mean AUC of new users on new pairs"
+_JUDGED = "Each user's own judge, both orders, ties as halves."
 SMALLER = "Ours is measured on this run's matrix and frozen embeddings. "
 
 
@@ -66,6 +67,7 @@ def of_run(inputs: Inputs) -> list[Exhibit]:
     return [
         _auc(auc, dataset, told),
         _win_rates(inputs, dataset, told),
+        _win_rates_now(inputs, told),
         _beside(inputs, auc, dataset, told),
         _base_rewards(inputs, told),
         _spectrum(inputs),
@@ -144,25 +146,57 @@ def _auc(rows: list[Row], dataset: str, told: str) -> Exhibit:
 
 
 def _win_rates(inputs: Inputs, dataset: str, told: str) -> Exhibit:
-    rows = _rows(inputs, "win_rates")
-    known = [row for row in rows if row["win_rate_mean"] is not None]
+    rows = [row for row in _rows(inputs, "win_rates") if row["win_rate_mean"] is not None]
+    lines, table = [], []
+    for style, (method, (name, *_)) in enumerate(figures.WIN_LOOK.items()):
+        mine = {row["n_answers"]: row for row in rows if row["method"] == method}
+        if not mine:
+            continue
+        points = [
+            Point(count, *(100 * row[f"win_rate_{part}"] for part in ("mean", "low", "high")))
+            for count, row in mine.items()
+        ]
+        lines.append(Curve(name, points, style))
+        theirs = published.win_curve(dataset, method)
+        if theirs:
+            published_points = [Point(count, 100 * value) for count, value in theirs.items()]
+            lines.append(Curve(name, published_points, style, is_published=True))
+        table += [
+            {
+                "method": method,
+                "n_answers": count,
+                **{
+                    f"win_rate_{part}": mine[count][f"win_rate_{part}"] if count in mine else None
+                    for part in ("mean", "low", "high")
+                },
+                "win_rate_published": theirs.get(count),
+            }
+            for count in sorted({*mine, *theirs})
+        ]
     return Exhibit(
         "fig2-win-rates",
         "Fig 2",
-        "Win rate over the base response",
-        f"Each user's own judge, both orders, ties as halves; 95 % intervals over users. {told}",
+        "Win rate by number of answers",
+        f"{_JUDGED} Bands: 95 % intervals over users. {told}",
+        curves(lines, title="Win rate by number of answers, ours and published",
+               across="answers known of the user", up="win rate over the base response (%)",
+               chance=50),
+        table,
+        ("win_rates",),
+    )  # fmt: skip
+
+
+def _win_rates_now(inputs: Inputs, told: str) -> Exhibit:
+    """The methods side by side after the number of answers that tables show."""
+    at = inputs.config["n_answers"]
+    rows = [row for row in _rows(inputs, "win_rates") if row["n_answers"] == at]
+    return Exhibit(
+        "win-rates",
+        "Fig 2",
+        f"Win rate of each method after {at} answers",
+        f"{_JUDGED} 95 % intervals over users. {told.split(' Published')[0]}",
         figures.win_rates(rows),
-        [
-            {
-                "method": row["method"],
-                "n_answers": row["n_answers"],
-                **{name: row[name] for name in ("win_rate_mean", "win_rate_low", "win_rate_high")},
-                "win_rate_published": published.win_curve(dataset, row["method"]).get(
-                    row["n_answers"]
-                ),
-            }
-            for row in known
-        ],
+        rows,
         ("win_rates",),
     )
 
@@ -215,7 +249,10 @@ def _win_by_user(inputs: Inputs, told: str) -> Iterable[Exhibit]:
     from tasks._convert import rows_of
 
     values = win_values(inputs.read("selections"), inputs.read("win_judgments"))
-    mine = values.filter(pc.equal(values["method"], "pref"))
+    at = inputs.config["n_answers"]
+    mine = values.filter(
+        pc.and_(pc.equal(values["method"], "pref"), pc.equal(values["n_answers"], at))
+    )
     personas = sorted(set(mine["persona_id"].to_pylist()))
     wins = mine["win"].to_numpy(zero_copy_only=False).astype(float)
     shares = mean_by_user(rows_of(mine["persona_id"], personas), wins, len(personas))
@@ -229,7 +266,8 @@ def _win_by_user(inputs: Inputs, told: str) -> Iterable[Exhibit]:
             "fig8-win-rate-by-user",
             "Fig 8",
             "Win rate of each held-out user",
-            "PReF's choice against the base response, by the user's own judge, ties as halves."
+            f"PReF's choice after {at} answers against the base response, by the user's own judge,"
+            " ties as halves."
             f" {told.split(' Published')[0]}",
             users([row["win_rate"] for row in rows], title="Win rate of each held-out user"),
             rows,

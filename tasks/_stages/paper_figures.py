@@ -35,9 +35,15 @@ class Curve(NamedTuple):
 
 
 def curves(
-    lines: Sequence[Curve], *, title: str, across: str, up: str, is_log: bool = False
+    lines: Sequence[Curve],
+    *,
+    title: str,
+    across: str,
+    up: str,
+    is_log: bool = False,
+    chance: float = 0.5,
 ) -> Drawn:
-    """Lines over a number, with intervals as bands; chance as a dotted line."""
+    """Lines over a number, with intervals as bands (a bar at a lone point); chance dotted."""
     figure, axes = canvas(5.6, 3.8)
     for line in lines:
         color, marker = PALETTE[line.style % 8], MARKERS[line.style % 8]
@@ -61,9 +67,11 @@ def curves(
             alpha=0.15,
             linewidth=0,
         )
+        if len(known) == 1:
+            axes.vlines(known[0].at, known[0].low, known[0].high, color=color)
     if is_log:
         axes.set_xscale("log")
-    axes.axhline(0.5, color="#777777", linewidth=0.8, linestyle=":")
+    axes.axhline(chance, color="#777777", linewidth=0.8, linestyle=":")
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     columns = 2 if len(lines) > 2 else 1

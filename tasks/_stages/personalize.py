@@ -6,6 +6,7 @@ both. What is written for one user alone is `tasks._stages.write`'s; both end in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tasks._stages.adapt import METHODS
 from tasks._stages.calls import CallStage, Complete
 from tasks._stages.respond import request, response_row
 from tasks._stages.stage import Inputs, Output, Stage
+from tasks.errors import InputRejected
 from warehouse.tables import TABLES
 
 
@@ -141,25 +143,26 @@ def rewards(
 def select(inputs: Inputs) -> dict[str, Output]:
     """Each new user's personalized response to each held-out prompt, by each method.
 
-    Every method of `adapt` takes its best revision; ``pref_samples`` is PReF's best plain sample;
-    what was written for a user is taken as it is.
+    Every method of `adapt` takes its best revision after each number of answers; ``pref_samples``
+    is PReF's best plain sample; what was written for a user, after ``n_answers``, is taken as it
+    is.
     """
     base = {
         row["prompt_id"]: row["response_id"]
         for row in inputs.read("pool_responses").to_pylist()
         if row["response_role"] == "base"
     }
-    n_answers = inputs.config["n_answers"]
+    counts = _counts(inputs)
     chosen = [
         (method, *choice)
         for method, role, rewarded in (
             *((method, "revision", method) for method in METHODS),
             ("pref_samples", "sample", "pref"),
         )
-        for choice in _best(inputs, role, rewarded)
+        for choice in _best(inputs, role, rewarded, counts)
     ]
     chosen += [
-        (row["method"], row["toward_persona_id"], row["prompt_id"], row["response_id"])
+        (row["method"], counts[0], row["toward_persona_id"], row["prompt_id"], row["response_id"])
         for row in inputs.read("personal_responses").to_pylist()
         if row["response_text"] is not None
     ]
@@ -172,14 +175,31 @@ def select(inputs: Inputs) -> dict[str, Output]:
             "response_id": response,
             "base_response_id": base[prompt],
         }
-        for method, persona, prompt, response in chosen
+        for method, n_answers, persona, prompt, response in chosen
     ]
-    rows.sort(key=lambda row: (row["persona_id"], row["method"], row["prompt_id"]))
+    rows.sort(key=lambda row: tuple(row[name] for name in TABLES["selections"].key))
     return {"selections": Output(pa.Table.from_pylist(rows, TABLES["selections"].schema))}
 
 
-def _best(inputs: Inputs, role: str, method: str) -> list[tuple[str, str, str]]:
-    """Persona, prompt and the candidate of that role that the method's reward ranks first."""
+def _counts(inputs: Inputs) -> list[int]:
+    """Numbers of answers to choose after, the one that tables show first.
+
+    A further number that there were too few pairs for is left out, as it is of AUC.
+    """
+    wanted = inputs.config["n_answers"]
+    there = set(inputs.read("adapted_weights")["n_answers"].to_pylist())
+    if wanted not in there:
+        raise InputRejected(
+            f"win.n_answers: {wanted}, and there were not so many pairs to ask a user about;"
+            f" expected one of {', '.join(map(str, sorted(there)))}; set win.n_answers"
+        )
+    return [wanted, *(one for one in inputs.config["also_answers"] if one in there)]
+
+
+def _best(
+    inputs: Inputs, role: str, method: str, counts: Sequence[int]
+) -> list[tuple[int, str, str, str]]:
+    """Answers, persona, prompt, and the candidate of that role that the reward ranks first."""
     from pref_model.bestofn import best_of_n
 
     embedded = inputs.read("pool_embeddings")
@@ -196,12 +216,15 @@ def _best(inputs: Inputs, role: str, method: str) -> list[tuple[str, str, str]]:
     for index, prompt in enumerate(prompts):
         candidates[index, : len(pool[prompt])] = [place[one] for one in pool[prompt]]
     embeddings = vectors(embedded["embedding"])
-    personas, scored = rewards(inputs, method, inputs.config["n_answers"], embeddings)
-    return [
-        (persona, prompt, ids[row])
-        for persona, rows in zip(personas, best_of_n(scored, candidates), strict=True)
-        for prompt, row in zip(prompts, rows, strict=True)
-    ]
+    found = []
+    for count in counts:
+        personas, scored = rewards(inputs, method, count, embeddings)
+        found += [
+            (count, persona, prompt, ids[row])
+            for persona, rows in zip(personas, best_of_n(scored, candidates), strict=True)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+    return found
 
 
 POOL_STAGE = CallStage(

@@ -32,7 +32,8 @@ def build(inputs: Inputs) -> dict[str, Output]:
     """Draws the page from its parents and nothing else: the same datasets, the same page."""
     checks = inputs.read("judge_checks").to_pylist()
     auc = inputs.read("auc_means").to_pylist()
-    wins = inputs.read("win_rates").to_pylist()
+    wins = in_look_order(inputs.read("win_rates").to_pylist())
+    at = inputs.config["n_answers"]
     audit = next(
         row for row in inputs.read("judge_audit").to_pylist() if row["slice_kind"] == "overall"
     )
@@ -45,7 +46,8 @@ def build(inputs: Inputs) -> dict[str, Output]:
         name: one.drawn
         for name, exhibit in (
             ("auc", "fig2-auc"),
-            ("win_rates", "fig2-win-rates"),
+            ("win_rates", "win-rates"),
+            ("win_rates_by_answers", "fig2-win-rates"),
             ("rank", "fig7-spectrum"),
         )
         if (one := shown.pop(exhibit)).drawn
@@ -57,9 +59,14 @@ def build(inputs: Inputs) -> dict[str, Output]:
         names={method: name for method, (name, _, _) in LOOK.items()},
         auc=_by_method(auc),
         answers=sorted({row["n_answers"] for row in auc}),
-        wins={row["method"]: row for row in in_look_order(wins)},
+        at=at,
+        wins={row["method"]: row for row in wins if row["n_answers"] == at},
+        wins_by_answers=_by_method(wins),
+        win_answers=sorted({row["n_answers"] for row in wins}),
         win_names=figures.WIN_NAMES,
-        differences=inputs.read("win_differences").to_pylist(),
+        differences=[
+            row for row in inputs.read("win_differences").to_pylist() if row["n_answers"] == at
+        ],
         win_checks=inputs.read("win_checks").to_pylist(),
         audit=audit,
         slices=_slices(inputs),
@@ -72,6 +79,7 @@ def build(inputs: Inputs) -> dict[str, Output]:
         truth=inputs.config.get("true_position_bias_logit"),
         auc_figure=drawn["auc"].svg,
         win_figure=drawn["win_rates"].svg,
+        win_curve=drawn["win_rates_by_answers"].svg,
         rank_figure=drawn["rank"].svg,
         rank=_suggested(ranks),
         exhibits=list(shown.values()),
@@ -198,7 +206,11 @@ def _examples(inputs: Inputs) -> list[dict[str, Any]]:
     """Choices of the first few held-out users, each on another prompt."""
     text = inputs.lookup("pool_responses", "response_id", "response_text")
     prompt = inputs.lookup("prompts", "prompt_id", "prompt_text")
-    mine = [row for row in inputs.read("selections").to_pylist() if row["method"] == "pref"]
+    mine = [
+        row
+        for row in inputs.read("selections").to_pylist()
+        if row["method"] == "pref" and row["n_answers"] == inputs.config["n_answers"]
+    ]
     personas = sorted({row["persona_id"] for row in mine})[:N_EXAMPLES]
     examples = []
     for number, persona in enumerate(personas):

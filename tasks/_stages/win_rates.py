@@ -48,17 +48,22 @@ def win_values(selections: pa.Table, judgments: pa.Table) -> pa.Table:
 def build(inputs: Inputs) -> dict[str, Output]:
     """Writes ``win_rates``, ``win_differences`` and ``win_checks``."""
     values = win_values(inputs.read("selections"), inputs.read("win_judgments"))
-    known = set(values["method"].to_pylist())
-    by_method = {
-        method: values.filter(pc.equal(values["method"], method))
-        for method in METHODS
-        if method in known
-    }
+    rates, differences = [], []
+    for count in sorted(set(values["n_answers"].to_pylist())):
+        after = values.filter(pc.equal(values["n_answers"], count))
+        known = set(after["method"].to_pylist())
+        by_method = {
+            method: after.filter(pc.equal(after["method"], method))
+            for method in METHODS
+            if method in known
+        }
+        rates += [{"n_answers": count} | row for row in _rates(inputs, by_method)]
+        differences += [{"n_answers": count} | row for row in _differences(inputs, by_method)]
     return {
         name: Output(pa.Table.from_pylist(rows, TABLES[name].schema))
         for name, rows in (
-            ("win_rates", _rates(inputs, by_method)),
-            ("win_differences", _differences(inputs, by_method)),
+            ("win_rates", rates),
+            ("win_differences", differences),
             ("win_checks", _checks(inputs)),
         )
     }
@@ -96,7 +101,6 @@ def _rates(inputs: Inputs, by_method: dict[str, pa.Table]) -> list[Row]:
         rows.append(
             {
                 "method": method,
-                "n_answers": inputs.config["n_answers"],
                 **_told("win_rate", interval),
                 "n_users": interval["n"],
                 "n_comparisons": int(np.sum(~np.isnan(win))),
@@ -162,7 +166,6 @@ def _differences(inputs: Inputs, by_method: dict[str, pa.Table]) -> list[Row]:
             {
                 "method": one,
                 "other_method": other,
-                "n_answers": inputs.config["n_answers"],
                 **_told("difference", interval),
                 "n_users": interval["n"],
                 "n_comparisons": int(np.sum(~np.isnan(difference))),

@@ -24,6 +24,7 @@ SMALL = (
     "ingest.n_personas=20",
     "win.pool_size=4",
     "win.n_answers=5",
+    "win.also_answers=[2]",
     "fit.steps=50",
     "calls.shard_size=40",
 )

@@ -212,6 +212,7 @@ def test_a_run_on_prism_killed_in_its_own_stages_ends_with_the_same_bytes(
         "design.personas_per_pair=10",
         "win.pool_size=2",
         "win.n_answers=3",
+        "win.also_answers=[1]",
         "adapt.answers=[1,3]",
         "evaluate.draws=1000",
         "fit.d=2",

@@ -24,6 +24,7 @@ SMALL = (
     "design.personas_per_pair=10",
     "win.pool_size=4",
     "win.n_answers=3",
+    "win.also_answers=[1]",
     "adapt.answers=[1,3]",
     "fit.d=2",
     "fit.steps=50",

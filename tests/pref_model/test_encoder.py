@@ -111,6 +111,25 @@ def test_causal_models_pool_the_last_real_token_of_the_last_layer(causal):
     np.testing.assert_allclose(found[0], state[0, -1].numpy(), atol=1e-5)
 
 
+def test_batches_come_in_few_shapes_and_none_is_longer_than_the_network_takes(bert, monkeypatch):
+    # 48 positions are a multiple of what lengths are rounded up to; 41 are none.
+    encoder = load_encoder(resolve_encoder(str(bert), max_tokens=41, context="response"))
+    shapes = []
+    network = encoder.backbone.forward
+
+    def seen(ids, *rest):
+        shapes.append(tuple(ids.shape))
+        return network(ids, *rest)
+
+    monkeypatch.setattr(encoder.backbone, "forward", seen)
+    texts = [" ".join(["a"] * n) for n in range(1, 60)]
+    found = encoder.encode([""] * len(texts), texts, batch_tokens=160)
+    assert found.n_truncated == 20
+    assert {length for _, length in shapes} == {16, 32, 41}
+    assert len(set(shapes)) <= 2 * 3
+    assert all(size * length <= 160 for size, length in shapes)
+
+
 def test_long_texts_are_cut_and_counted_and_a_long_prompt_leaves_room_for_the_response(bert):
     encoder = load_encoder(resolve_encoder(str(bert), max_tokens=12, context="prompt_response"))
     found = encoder.encode(["a " * 50, "a", "a"], ["b " * 50, "c " * 50, "c"])

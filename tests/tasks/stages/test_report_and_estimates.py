@@ -29,10 +29,11 @@ def test_only_our_own_style_and_figures_enter_the_page_unescaped() -> None:
         "css",
         "auc_figure",
         "win_figure",
+        "win_curve",
         "rank_figure",
         "figure",
     }
-    assert PAGE.count("|safe") == 5
+    assert PAGE.count("|safe") == 6
     assert "{% set figure = one.drawn.svg %}" in PAGE
 
 
@@ -124,7 +125,8 @@ def test_the_paper_s_attributes_need_16_800_verdicts() -> None:
     assert costs["judge"].calls == 84 * 100 * 2
     assert costs["respond"].calls == 200
     assert costs["pool"].calls == 20 * 17
-    assert costs["win"].calls == 17 * 20 * 3 * 2
+    # Three methods after 10 answers; PReF and the model per user also after 5 and 20.
+    assert costs["win"].calls == 17 * 20 * (3 + 2 * 2) * 2
     assert costs["check_win"].calls == 100 * 2
     assert all(cost.cost_low_usd == 0.0 for cost in costs.values())
 
@@ -144,7 +146,8 @@ def test_further_ways_to_personalize_are_planned_and_leave_the_rest_as_it_was() 
     assert more["pool"].calls == 20 * (17 + 8)
     assert more["summarize"].calls == 17
     assert more["write"].calls == 2 * 17 * 20
-    assert more["win"].calls == 2 * plain["win"].calls
+    assert plain["win"].calls == 17 * 20 * 7 * 2
+    assert more["win"].calls == 17 * 20 * (7 + 3 + 2) * 2
     # What was planned stands in the report; nothing else of the chain is made anew by them.
     changed = {name for name, one in after.items() if one != before[name]}
     assert changed == {"pool", "summarize", "write", "report"}

@@ -31,7 +31,7 @@ JUDGE: dict[str, Any] = {
 CHECK: dict[str, Any] = {
     **JUDGE, "n_identical": 160, "second_judge_model": None, "sample": 80, "seed": 0,
 }  # fmt: skip
-RATES: dict[str, Any] = {"draws": 1000, "level": 0.95, "n_answers": 5, "seed": 0}
+RATES: dict[str, Any] = {"draws": 1000, "level": 0.95, "seed": 0}
 TONES = (
     "Thank you so much, please, kindly, of course.",
     "Certainly, without doubt, this is definitely so, and there is more to say of it.",
@@ -149,6 +149,33 @@ def test_a_judge_that_always_names_the_first_ties_everything(bench: Bench) -> No
         # Classic RLHF chose one revision for everybody: with one gap, length cannot be told apart.
         expected = None if row["method"] == "classic" else pytest.approx(0.5)
         assert row["controlled_rate_mean"] == expected
+
+
+def test_other_numbers_of_answers_stand_beside_and_change_nothing_of_the_first(
+    bench: Bench, simulated: Simulated
+) -> None:
+    fill(bench)
+    judge(bench, simulated(), n_identical=0)
+    alone = bench.rows("win_rates"), bench.rows("win_differences")
+    asked = bench.rows("win_judgments")
+    # After 20 answers PReF chooses as classic RLHF does, so nothing is left to be asked.
+    chosen = bench.rows("selections")
+    later = [
+        {**row, "n_answers": 20, "response_id": f"{row['prompt_id']}/r0"}
+        for row in chosen
+        if row["method"] == "pref"
+    ]
+    rows = sorted(chosen + later, key=lambda row: (row["persona_id"], row["method"]))
+    bench.put("selections", rows, ("prompts", "personas", "pool_responses"))
+    judge(bench, simulated(), n_identical=0)
+    assert bench.rows("win_judgments") == asked
+    rates = bench.rows("win_rates")
+    assert [row for row in rates if row["n_answers"] == 5] == alone[0]
+    assert bench.rows("win_differences") == alone[1]
+    (after,) = [row for row in rates if row["n_answers"] == 20]
+    (classic,) = [row for row in rates if row["method"] == "classic"]
+    assert after["method"] == "pref"
+    assert after["win_rate_mean"] == classic["win_rate_mean"]
 
 
 def test_an_unusable_order_is_counted_and_is_no_tie(bench: Bench) -> None:

@@ -266,7 +266,7 @@ def test_every_way_ends_in_the_same_table_with_its_calls_and_a_bound_where_one_h
     call(filled, win.STAGE, complete, **JUDGE)
     none = {"n_identical": 0, "second_judge_model": None, "sample": 0, "seed": 0}
     call(filled, check_win.STAGE, complete, **JUDGE, **none)
-    filled.run(win_rates.STAGE, draws=1000, level=0.95, n_answers=4, seed=0)
+    filled.run(win_rates.STAGE, draws=1000, level=0.95, seed=0)
     rates = {row["method"]: row for row in filled.rows("win_rates")}
     assert set(rates) == {"pref_samples", *write.WRITERS}
     assert rates["pref_samples"]["win_rate_bound"] == pytest.approx(5 / 6)

@@ -22,7 +22,7 @@ from tasks._stages.stage import Inputs
 from tasks.checks import DATA_CHECKS, gate
 from tasks.config import AnyFlowConfig, CallSettings, FlowConfig, as_json
 from tasks.errors import StageFailed
-from tasks.publish import publish, publish_lineage
+from tasks.publish import progress, publish, publish_lineage
 from tasks.steps import CallStep, PartStep, Step
 from tasks.types import CallCount, CallPlan, StagePlan
 from warehouse.errors import WarehouseBusy
@@ -187,10 +187,13 @@ class Chain(AbstractContextManager["Chain"]):
         plan = self._plan(step)
         is_reused = bool(runs.manifests_of(plan, step.stage))
         if not is_reused:
-            for name in plan.config["arms"]:
+            arms = plan.config["arms"]
+            tell_done = progress(step.stage.name, "arms", len(arms))
+            for n_done, name in enumerate(arms, 1):
                 _tell(StageEvent(name, False, 0, None, {}))
                 n_cells = step.part(plan, self._config, name)
                 _tell(StageEvent(name, not n_cells, 0, CallCount(), {"cells": n_cells}))
+                tell_done(n_done)
         _tell(StageEvent(step.stage.name, is_reused, 0, None, {}))
         refs = step.task.with_options(refresh_cache=not is_reused)(plan)
         self._finish(plan, refs, is_reused, CallCount())

@@ -5,6 +5,7 @@ Written by an uncached task, since a cached one says nothing of the run that pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -100,15 +101,26 @@ def follow(stage: str, futures: list[PrefectFuture[Any]]) -> None:
     if len(futures) < 2:
         wait(futures)
         return
-    title = f"{stage}: shards done, of {len(futures)}"
+    tell = progress(stage, "shards", len(futures))
+    for n_done, _ in enumerate(as_completed(futures), 1):
+        tell(n_done)
+
+
+def progress(stage: str, parts: str, total: int) -> Callable[[int], None]:
+    """Makes a progress artifact; what it returns is told how many parts are done."""
+    title = f"{stage}: {parts} done, of {total}"
     bar = create_progress_artifact(0.0, key=cards.key(stage, "progress"), description=title)
     shown = 0
-    for n_done, _ in enumerate(as_completed(futures), 1):
-        percent = 100 * n_done // len(futures)
+
+    def tell(n_done: int) -> None:
+        nonlocal shown
+        percent = 100 * n_done // total
         # Each update is a request to the server, so there are at most twenty.
-        if percent >= shown + 5 or n_done == len(futures):
+        if percent >= shown + 5 or n_done == total:
             shown = percent
             update_progress_artifact(_only(bar), float(percent))
+
+    return tell
 
 
 def _only(made: Any) -> UUID:

@@ -80,6 +80,9 @@ def test_every_version_passes_the_audit_and_the_matrix_is_sparse(
     found = json.loads(pref.run("sql", query, "--warehouse", str(warehouse), "--json").out)
     assert found[0]["n"] == 20
     assert found[0]["high"] - found[0]["low"] <= 1
+    query = "select * from prompt_funnel"
+    funnel = json.loads(pref.run("sql", query, "--warehouse", str(warehouse), "--json").out)
+    assert len(funnel) > 1
 
 
 def test_a_plan_shows_the_calls_and_the_design_before_anything_is_bought(

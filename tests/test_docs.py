@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def commands(page: Path) -> list[str]:
+def commands(page: Path, program: str = "pref") -> list[str]:
     """Every `pref …` of a page once: those in blocks, then those in sentences.
 
     Comments and continuations are dealt with.
     """
     text = page.read_text("utf-8").replace("\\\n", " ")
-    found = re.findall(r"^(?:\$ )?(pref [^#\n]+)", text, flags=re.MULTILINE)
-    found += re.findall(r"`(pref [^`…]+)`", text)
+    found = re.findall(rf"^(?:\$ )?((?:{program}) [^#\n]+)", text, flags=re.MULTILINE)
+    found += re.findall(rf"`((?:{program}) [^`…]+)`", text)
     return list(dict.fromkeys(one.strip() for one in found))
 
 

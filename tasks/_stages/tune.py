@@ -128,7 +128,8 @@ def _settings(inputs: Inputs) -> dict[str, Any]:
             name: value for name, value in config["backbone"].items() if name not in _OURS
         },
         "encoder": {
-            "name_or_path": str(spec.folder),
+            # The training program runs in a folder of its own.
+            "name_or_path": str(spec.folder.absolute()),
             "layers": list(spec.layers),
             "pooling": spec.pooling,
             "context": spec.context,

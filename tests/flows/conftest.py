@@ -100,11 +100,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, port: int, **env: str) -> Iterator[str]:
+def serving(home: Path, port: int, *words: str, **env: str) -> Iterator[str]:
     """A server as `pref server` starts it, with its database under ``home``; its API's URL."""
     log = (home / "server.log").open("a")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "server", "--port", str(port)],
+        [sys.executable, "-m", "flows.cli", "server", "--port", str(port), *words],
         cwd=home,
         env={**Pref(home, None).env, **env},
         stdout=log,

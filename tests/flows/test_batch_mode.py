@@ -166,6 +166,7 @@ def test_a_cancelled_batch_keeps_what_it_finished_and_frees_the_rest(
             assert collected.code == 0, collected.err
             if not any(one["is_open"] for one in team.listed()):
                 break
+        assert team.batch("forget", batch).code == 0
         # Nothing holds the calls any more: they may be bought one by one.
         assert team.run().code == 0
         assert answered_twice(served(process)) == 0

@@ -25,6 +25,8 @@ SMALL = (
     "win.pool_size=4",
     "win.n_answers=3",
     "win.also_answers=[1]",
+    'win.also=["samples", "in_context", "summary", "system_prompt"]',
+    "win.n_samples=2",
     "adapt.answers=[1,3]",
     "fit.d=2",
     "fit.steps=50",
@@ -55,7 +57,15 @@ def test_the_flow_ends_with_the_numbers_of_all_flows(first: tuple[Pref, Path, Fi
     # A revision that changes nothing makes no pair, and the simulator may write one.
     n_pairs = done.found["judge_audit"]["n_judgments"] / (10 * 2)
     assert n_pairs in (10, 11, 12)
-    assert set(done.found["auc"]) == set(done.found["win_rate"]) == {"pref", "classic", "per_user"}
+    assert set(done.found["auc"]) == {"pref", "classic", "per_user"}
+    ways = {"pref_samples", "in_context", "summary", "system_prompt"}
+    assert set(done.found["win_rate"]) == {*done.found["auc"], *ways}
+    # What is written is written after one number of answers; choices of the pool after each.
+    by_answers = done.found["win_rate_by_answers"]
+    assert {one for one in by_answers if set(by_answers[one]) == {"1", "3"}} == {
+        *done.found["auc"],
+        "pref_samples",
+    }
     assert {"prompt_funnel", "openings", "candidates"} <= set(done.found["datasets"])
     assert Path(done.found["report"]).is_file()
 
@@ -81,6 +91,9 @@ def test_every_version_passes_the_audit_and_the_matrix_is_sparse(
     found = json.loads(pref.run("sql", query, "--warehouse", str(warehouse), "--json").out)
     assert found[0]["n"] == 20
     assert found[0]["high"] - found[0]["low"] <= 1
+    query = "select * from prompt_funnel"
+    funnel = json.loads(pref.run("sql", query, "--warehouse", str(warehouse), "--json").out)
+    assert len(funnel) > 1
 
 
 def test_a_plan_shows_the_calls_and_the_design_before_anything_is_bought(

@@ -113,7 +113,8 @@ def test_a_server_on_postgresql_records_every_task_run(tmp_path: Path) -> None:
         pytest.skip("Prefect's driver for PostgreSQL, asyncpg, is not installed")
     with postgres_server() as one:
         url = fresh_database(one).replace("+psycopg", "+asyncpg")
-        with serving(tmp_path, free_port(), PREFECT_API_DATABASE_CONNECTION_URL=url) as api:
+        env = {"PREFECT_API_DATABASE_CONNECTION_URL": url}
+        with serving(tmp_path, free_port(), "--host", "127.0.0.1", **env) as api:
             assert_none_is_lost(Pref(tmp_path, api), api)
 
 

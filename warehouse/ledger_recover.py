@@ -1,6 +1,6 @@
 """Copies what can still be read of a damaged SQLite ledger into a new one.
 
-    python -m warehouse.ledger_recover DAMAGED NEW_FILE
+    python -m warehouse.ledger_recover OLD NEW
 
 It changes nothing in the damaged file.
 """

@@ -90,9 +90,25 @@ def rows_of(column: pa.ChunkedArray, ids: Sequence[str]) -> NDArray[np.int64]:
 
 def vectors(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """A list column of equal lengths as a matrix (rows, length)."""
-    flat = column.combine_chunks()
-    values = np.asarray(flat.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
-    return values.reshape(len(flat), -1)
+    return _matrix(column).astype(np.float64)
+
+
+def differences_of(
+    column: pa.ChunkedArray, first: Sequence[int], second: Sequence[int]
+) -> NDArray[np.float64]:
+    """Rows ``first`` less rows ``second`` of a list column of equal lengths: (M, length).
+
+    The column itself stays as narrow as it was stored, and nothing of it is copied whole.
+    """
+    rows = _matrix(column)
+    found = rows[list(first)].astype(np.float64)
+    found -= rows[list(second)]
+    return found
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.floating]:
+    flat = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return np.asarray(flat.flatten().to_numpy(zero_copy_only=False)).reshape(len(flat), -1)
 
 
 def vector_column(matrix: NDArray[np.floating], kind: pa.DataType) -> pa.Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pref_model.types import Preferences
-from tasks._convert import index_of, known_cells, vectors
+from tasks._convert import differences_of, index_of, known_cells
 from tasks._stages.stage import Inputs
 
 # A preference rests on both orders, or it is not used: one order alone carries the position bias.
@@ -75,10 +75,9 @@ def load_world(inputs: Inputs) -> World:
     if "embeddings" in inputs.plan.parents:
         embedded = inputs.read("embeddings")
         place = index_of(embedded["response_id"].to_pylist())
-        embeddings = vectors(embedded["embedding"])
         first = [place[rows[pair]["response_a_id"]] for pair in pairs]
         second = [place[rows[pair]["response_b_id"]] for pair in pairs]
-        differences = embeddings[first] - embeddings[second]
+        differences = differences_of(embedded["embedding"], first, second)
     return World(
         personas=personas,
         pairs=pairs,

@@ -7,6 +7,7 @@ import pytest
 from prompts.verdict import Unparsed, Verdict
 from tasks._convert import (
     ORDERS,
+    differences_of,
     label_matrix,
     presented,
     read_verdict,
@@ -86,3 +87,17 @@ def test_vectors_come_back_as_they_were_stored() -> None:
 
 def test_rows_of_an_id_that_is_not_there_is_minus_one() -> None:
     assert rows_of(pa.chunked_array([["b", "zz", "a"]]), ["a", "b"]).tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize("cuts", [(), (4,), (1, 5, 8)])
+def test_differences_are_those_of_the_wide_vectors_bit_for_bit(cuts: tuple[int, ...]) -> None:
+    vectors_32 = np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32)
+    whole = vector_column(vectors_32, pa.float32())
+    parts = np.split(np.arange(9), cuts)
+    column = pa.chunked_array([whole.slice(part[0], len(part)) for part in parts])
+    first, second = [8, 0, 3, 3], [1, 0, 7, 2]
+    wide = vectors(column)
+    assert wide.dtype == np.float64
+    np.testing.assert_array_equal(wide, vectors_32)
+    found = differences_of(column, first, second)
+    np.testing.assert_array_equal(found, wide[first] - wide[second])

@@ -5,12 +5,15 @@ Written by an uncached task, since a cached one says nothing of the run that pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
+from threading import Event, Thread
 from typing import Any
 from uuid import UUID
 
-from prefect import get_client, task
+from prefect import get_client, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -121,6 +124,31 @@ def progress(stage: str, parts: str, total: int) -> Callable[[int], None]:
             update_progress_artifact(_only(bar), float(percent))
 
     return tell
+
+
+@contextmanager
+def watched(
+    stage: str, parts: str, total: int, done: Callable[[], int], every_s: float = 5.0
+) -> Iterator[None]:
+    """Keeps a progress artifact of work that tells nothing itself, by looking how far it is."""
+    tell = progress(stage, parts, total)
+    over = Event()
+
+    def look() -> None:
+        try:
+            while not over.wait(every_s):
+                tell(done())
+        except Exception as error:  # The work is worth more than its bar.
+            get_run_logger().warning("%s: progress is told no more (%s)", stage, error)
+
+    thread = Thread(target=copy_context().run, args=(look,), name=f"progress of {stage}")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    tell(total)
 
 
 def _only(made: Any) -> UUID:

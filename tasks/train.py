@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks._runs import run_stage
+from tasks._runs import inputs_of, run_stage
 from tasks._stages.adapt import STAGE as ADAPT_STAGE
 from tasks._stages.encode import POOL_STAGE as ENCODE_POOL_STAGE
 from tasks._stages.encode import STAGE as ENCODE_STAGE
 from tasks._stages.fit import STAGE as FIT_STAGE
 from tasks._stages.rank import STAGE as RANK_STAGE
 from tasks._stages.tune import STAGE as TUNE_STAGE
+from tasks._stages.tune import steps_done
 from tasks.caching import run_ids, stage_task
+from tasks.publish import watched
 from tasks.steps import Step
 from tasks.types import StagePlan
 
@@ -19,7 +21,9 @@ from tasks.types import StagePlan
 @stage_task("tune")
 def tune(plan: StagePlan) -> list[dict[str, Any]]:
     """Writes ``backbones``: a trained encoder. No calls; goes on from its last saved state."""
-    return run_stage(plan, TUNE_STAGE, run_ids())
+    steps = int(plan.config["backbone"]["steps"])
+    with watched("tune", "steps", steps, lambda: steps_done(inputs_of(plan))):
+        return run_stage(plan, TUNE_STAGE, run_ids())
 
 
 @stage_task("encode")

@@ -77,6 +77,12 @@ def build(inputs: Inputs) -> dict[str, Output]:
     return {"backbones": Output(pa.Table.from_pylist([row], TABLES["backbones"].schema), files)}
 
 
+def steps_done(inputs: Inputs) -> int:
+    """Gradient steps up to the last saved state of a training that goes on; 0 without one."""
+    folder = inputs.warehouse.staging("tune", inputs.plan.version) / "out" / "states"
+    return max((int(one.name.rpartition("-")[2]) for one in folder.glob("state-*")), default=0)
+
+
 def _write_data(inputs: Inputs, folder: Path) -> None:
     world = load_world(inputs)
     folder.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,17 @@ def attributes_words(warehouse: Path, *words: str) -> list[str]:
     return ["run", "attributes", "--warehouse", str(warehouse), *settings, "--json", *words]
 
 
+def ask(api: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of Prefect's API that a filter finds."""
+    request = urllib.request.Request(
+        f"{api}/{what}/filter",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return list(json.load(reply))
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

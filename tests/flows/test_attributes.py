@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Finished, Pref, attributes_words, free_port
+from tests.flows.conftest import Finished, Pref, ask, attributes_words, free_port
 from tests.pages import faults_of
 
 METHODS = {"pref", "classic", "per_user"}
-
-
-def ask(api: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    request = urllib.request.Request(
-        f"{api}/{what}/filter",
-        json.dumps(body).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        return list(json.load(reply))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tasks.planning import OWN_STAGES, PRISM_STAGES, STAGES
-from tests.flows.conftest import ROOT, SMALL, Pref, free_port, parquet_bytes
+from tests.flows.conftest import ROOT, SMALL, Pref, ask, free_port, parquet_bytes
 from tests.tasks.own.data import own_rows, write_own
 from tests.tasks.stages.prism_rows import write_prism
 
@@ -197,6 +197,9 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes_and_buys_nothing_t
     stages = {"start", *(stage.name for stage in STAGES), "win_rates", "report"}
     one = Drill("attributes", [*asking(endpoint), *words], stages, seed=7)
     assert drill(one, tmp_path, prefect_server, endpoint) >= 30
+    latest = {"artifacts": {"key": {"any_": ["tune-progress"]}}}
+    (bar,) = ask(prefect_server, "artifacts/latest", latest)
+    assert bar["data"] == 100.0
 
 
 def test_a_run_on_prism_killed_in_its_own_stages_ends_with_the_same_bytes(

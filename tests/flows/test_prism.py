@@ -52,13 +52,19 @@ def first(
 
 
 def test_the_flow_ends_with_the_numbers_of_all_flows(first: tuple[Pref, Path, Finished]) -> None:
-    _, _, done = first
+    pref, warehouse, done = first
     assert done.code == 0, done.err
     # A revision that changes nothing makes no pair, and the simulator may write one.
     n_pairs = done.found["judge_audit"]["n_judgments"] / (10 * 2)
     assert n_pairs in (10, 11, 12)
     assert set(done.found["auc"]) == {"pref", "classic", "per_user"}
-    ways = {"pref_samples", "in_context", "summary", "system_prompt"}
+    ways = {"pref_samples", "in_context", "summary"}
+    query = """select count(*) as n from personas join splits on entity_id = persona_id
+        where side = 'new' and system_text is not null"""
+    where = ("--warehouse", str(warehouse), "--json")
+    (wrote,) = json.loads(pref.run("sql", query, *where).out)
+    # Who wrote no system prompt has none to be personalized by.
+    ways |= {"system_prompt"} if wrote["n"] else set()
     assert set(done.found["win_rate"]) == {*done.found["auc"], *ways}
     # What is written is written after one number of answers; choices of the pool after each.
     by_answers = done.found["win_rate_by_answers"]

@@ -16,7 +16,8 @@ test: $(VENV)/installed-dev
 
 # Drills that take longer: kill -9 in the middle, real servers, byte-identical restarts.
 slow: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --durations=15 $(ARGS)
+	$(VENV)/bin/python -m pytest -m "slow and not alone" -n 2 --dist loadfile --durations=15 $(ARGS)
+	$(VENV)/bin/python -m pytest -m "slow and alone" --durations=5 $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

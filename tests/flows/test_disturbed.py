@@ -133,6 +133,7 @@ def test_two_runs_at_once_that_may_wait_end_alike_and_share_every_reply(
     assert parquet_bytes(warehouse) == expected
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("after_s", [0.3, 1.5, 3.0, 6.0])
 def test_a_signal_at_any_time_stops_a_run_within_five_seconds(

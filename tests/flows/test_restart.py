@@ -80,6 +80,7 @@ def test_a_killed_run_is_finished_by_the_same_command_and_buys_nothing_twice(
     assert parquet_bytes(warehouse) == expected
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_stops_soon_and_can_be_resumed(
     name: str,

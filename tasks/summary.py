@@ -40,14 +40,8 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
     def rows(dataset: str) -> list[dict[str, Any]]:
         return list(warehouse.read(dataset, chain.datasets[dataset]).to_pylist())
 
-    auc: dict[str, dict[str, Any]] = {}
-    for row in rows("auc_means"):
-        auc.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "auc")
-    wins: dict[str, dict[str, Any]] = {}
-    for row in rows("win_rates"):
-        wins.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, "win_rate")
-    at = config.win.n_answers
-    shown = [row for row in rows("win_rates") if row["n_answers"] == at]
+    wins, at = rows("win_rates"), config.win.n_answers
+    shown = [row for row in wins if row["n_answers"] == at]
     labels = {row["base_reward"]: row["label"] for row in rows("base_reward_labels")}
     overall = next(row for row in rows("judge_audit") if row["slice_kind"] == "overall")
     is_simulated = config.llm.base_url is None
@@ -58,10 +52,10 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
         ).position_bias_logit
     return {
         **chain.told(),
-        "auc": auc,
+        "auc": _by_answers(rows("auc_means"), "auc"),
         "win_rate": {row["method"]: _interval(row, "win_rate") for row in shown},
         "win_rate_answers": at,
-        "win_rate_by_answers": wins,
+        "win_rate_by_answers": _by_answers(wins, "win_rate"),
         "win_rate_details": {row["method"]: _win_details(row) for row in shown},
         "win_rate_differences": [
             {
@@ -88,6 +82,13 @@ def summarize(config: FlowConfig, chain: Chain) -> dict[str, Any]:
 def _win_details(row: dict[str, Any]) -> dict[str, Any]:
     equal = {"at_equal_length": _interval(row, "controlled_rate")}
     return {name: row[name] for name in WIN_DETAILS} | equal
+
+
+def _by_answers(rows: list[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row["method"], {})[str(row["n_answers"])] = _interval(row, name)
+    return found
 
 
 def _interval(row: dict[str, Any], name: str) -> dict[str, float | None]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
+
+from flows._interrupts import noted
 
 
 def plan_flow(config: Any, *, as_json: bool) -> None:
@@ -87,7 +90,8 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
 
     started = time.monotonic()
     prepare_prefect(config.warehouse)
-    with Display() as display:
+    with Display() as display, ExitStack() as starting:
+        starting.enter_context(noted())
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
         from tasks import chain, preflight
         from tasks.server import prefect_server
@@ -96,7 +100,9 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
         chain.watch(display.stage)
         preflight.listen(display.calls)
         with prefect_server():
-            found = _flow(name)(config)
+            flow = _flow(name)
+            starting.close()
+            found = flow(config)
             found["wall_s"] = round(time.monotonic() - started, 2)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, allow_nan=False) + "\n")

@@ -1,91 +1,25 @@
-"""The command line: which commands there are, and known errors turned into one line."""
+"""The command line's entry: its commands run, and known errors turned into one line."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from typing import NoReturn
 
-import typer
-
-from flows import (
-    benchmark_commands,
-    data_commands,
-    operate_commands,
-    own_commands,
-    run_commands,
-    show_commands,
-)
+from flows._interrupts import noted
 
 # What typer makes of a KeyboardInterrupt.
 INTERRUPTED = 130
 
 
-def _group(help_: str, **commands: Callable[..., None]) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, help=help_)
-    for name, command in commands.items():
-        group.command(name)(command)
-    return group
-
-
-app = typer.Typer(
-    name="pref",
-    help="Preference matrices, base rewards and personalized responses as Prefect flows.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(
-    _group(
-        "Run a flow from data to report.",
-        attributes=run_commands.run_attributes,
-        prism=run_commands.run_prism,
-        own=own_commands.run_own,
-    ),
-    name="run",
-)
-app.add_typer(
-    _group(
-        "Say what a run would cost, before any call.",
-        attributes=run_commands.plan_attributes,
-        prism=run_commands.plan_prism,
-        own=own_commands.plan_own,
-        benchmark=benchmark_commands.plan_benchmark,
-    ),
-    name="plan",
-)
-app.command()(benchmark_commands.benchmark)
-app.command()(show_commands.show)
-app.command()(show_commands.report)
-app.command()(own_commands.ingest)
-app.command()(own_commands.export)
-app.command()(run_commands.settings)
-app.command()(data_commands.datasets)
-app.command()(data_commands.sql)
-app.command()(data_commands.lineage)
-app.command()(data_commands.diff)
-app.command()(data_commands.audit)
-app.command()(data_commands.gc)
-app.command()(data_commands.forget)
-app.command()(operate_commands.probe)
-app.add_typer(
-    _group(
-        "Look after batches of --mode batch.",
-        list=operate_commands.batch_list,
-        collect=operate_commands.batch_collect,
-        cancel=operate_commands.batch_cancel,
-        forget=operate_commands.batch_forget,
-    ),
-    name="batch",
-)
-app.command()(operate_commands.deploy)
-app.command()(operate_commands.server)
-app.command()(operate_commands.simulate)
-
-
 def main() -> None:
     """Runs the command line; known errors become one line and their exit code."""
-    from tasks.errors import exit_code_of
+    try:
+        with noted():
+            from flows._app import app
+            from tasks.errors import exit_code_of
+    except KeyboardInterrupt:
+        _end(INTERRUPTED)
+    import typer
 
     try:
         code = app(standalone_mode=False)
@@ -101,6 +35,10 @@ def main() -> None:
                 raise
             code, line = 1, lost
         sys.stderr.write(f"pref: {' '.join(line.split())}\n")
+    _end(code)
+
+
+def _end(code: int | None) -> NoReturn:
     if code == INTERRUPTED:
         sys.stderr.write("pref: interrupted; finished calls are kept, run the same command again\n")
         code = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from flows.cli import app
+from flows._app import app
 from flows.profiles import settings
 from tasks.config import AttributesConfig, OwnConfig
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows._app import app
 from pref_model.adapt import adapt_users, training_prior
 from pref_model.checkpoint import load_model
 from tasks._stages.adapt import STAGE as ADAPT_STAGE

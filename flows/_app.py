@@ -1,0 +1,79 @@
+"""The command line: which commands there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from flows import (
+    benchmark_commands,
+    data_commands,
+    operate_commands,
+    own_commands,
+    run_commands,
+    show_commands,
+)
+
+
+def _group(help_: str, **commands: Callable[..., None]) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=help_)
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
+
+
+app = typer.Typer(
+    name="pref",
+    help="Preference matrices, base rewards and personalized responses as Prefect flows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(
+    _group(
+        "Run a flow from data to report.",
+        attributes=run_commands.run_attributes,
+        prism=run_commands.run_prism,
+        own=own_commands.run_own,
+    ),
+    name="run",
+)
+app.add_typer(
+    _group(
+        "Say what a run would cost, before any call.",
+        attributes=run_commands.plan_attributes,
+        prism=run_commands.plan_prism,
+        own=own_commands.plan_own,
+        benchmark=benchmark_commands.plan_benchmark,
+    ),
+    name="plan",
+)
+app.command()(benchmark_commands.benchmark)
+app.command()(show_commands.show)
+app.command()(show_commands.report)
+app.command()(own_commands.ingest)
+app.command()(own_commands.export)
+app.command()(run_commands.settings)
+app.command()(data_commands.datasets)
+app.command()(data_commands.sql)
+app.command()(data_commands.lineage)
+app.command()(data_commands.diff)
+app.command()(data_commands.audit)
+app.command()(data_commands.gc)
+app.command()(data_commands.forget)
+app.command()(operate_commands.probe)
+app.add_typer(
+    _group(
+        "Look after batches of --mode batch.",
+        list=operate_commands.batch_list,
+        collect=operate_commands.batch_collect,
+        cancel=operate_commands.batch_cancel,
+        forget=operate_commands.batch_forget,
+    ),
+    name="batch",
+)
+app.command()(operate_commands.deploy)
+app.command()(operate_commands.server)
+app.command()(operate_commands.simulate)

@@ -34,7 +34,7 @@ class UserHeads(NamedTuple):
 
     def scores(self, embeddings: Floats) -> Floats:
         """Return rewards (U, R), or margins (U, M) when given pair differences."""
-        result: Floats = self.heads @ (embeddings / self.feature_scale).T
+        result: Floats = (self.heads / self.feature_scale) @ embeddings.T
         return result
 
 
@@ -93,7 +93,7 @@ def fit_classic(
 
 @one_blas_thread()
 def fit_user_heads(
-    differences: Floats, labels: Floats, feature_scale: Floats, ridge: float
+    pair_differences: Floats, asked: Ints, labels: Floats, feature_scale: Floats, ridge: float
 ) -> UserHeads:
     """Fit a logistic head to each user's own answers (METHOD section 6), nothing shared.
 
@@ -102,16 +102,17 @@ def fit_user_heads(
     `adapt.adapt_users` and is exact, also for repeated rows.
 
     Args:
-        differences: (U, K, D) pair differences of the answered pairs.
-        labels: (U, K) in [0, 1], nan where absent.
+        pair_differences: (M, D).
+        asked: (U, K) rows of `pair_differences` that each user was asked about.
+        labels: (U, K) in [0, 1], nan where absent; a row without a label may be any.
         feature_scale: (D,) > 0, the scale of the reward model it stands beside.
         ridge: > 0, in units of the scaled features (mean squared length 1).
     """
     scale = np.asarray(feature_scale, dtype=np.float64)
-    heads = np.empty((len(differences), differences.shape[2]))
-    for begin in range(0, len(differences), _BLOCK_USERS):
+    heads = np.empty((len(asked), pair_differences.shape[1]))
+    for begin in range(0, len(asked), _BLOCK_USERS):
         block = slice(begin, begin + _BLOCK_USERS)
-        spans = _spans(differences[block], scale)
+        spans = _spans(pair_differences[asked[block]], scale)
         heads[block] = _heads_in(spans, labels[block], scale, ridge).heads
     return UserHeads(heads, scale)
 

@@ -6,6 +6,7 @@ It solves one linear problem exactly; it does not iterate and does not see any l
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import svd
 
 from pref_model.errors import BadArray
 from pref_model.types import Floats
@@ -60,7 +61,13 @@ def distill(
             "expected (M, D) and (M, d) with the same M"
         )
     root = np.ones(len(targets)) if weights is None else np.sqrt(weights / np.mean(weights))
-    left, singular, right = np.linalg.svd(differences * root[:, None], full_matrices=False)
+    # In LAPACK's own layout, in place: two copies fewer of what is largest here.
+    left, singular, right = svd(
+        np.multiply(differences, root[:, None], order="F"),
+        full_matrices=False,
+        overwrite_a=True,
+        check_finite=False,
+    )
     # Directions the differences do not have; left in, they would carry rounding into the head.
     noise = np.finfo(float).eps * max(differences.shape) * singular.max(initial=0.0)
     singular = np.where(singular > noise, singular, 0.0)
@@ -71,13 +78,14 @@ def distill(
         raise BadArray("distill: found no positive ridge strength, expected at least one")
     weighted = targets * root[:, None]
     projected = left.T @ weighted
-    outside = np.maximum(1.0 - np.sum(left**2, axis=1), 0.0)
+    left_square = left**2
+    outside = np.maximum(1.0 - np.sum(left_square, axis=1), 0.0)
     residual_outside = weighted - left @ projected
     errors = np.empty(ridges.size)
     for index, ridge in enumerate(ridges):
         kept = ridge / (square + ridge)
         residual = residual_outside + left @ (kept[:, None] * projected)
-        leverage_left = left**2 @ kept + outside
+        leverage_left = left_square @ kept + outside
         # A row of zeros has leverage 0 and residual = target; only 0/0 needs a guard.
         left_out = residual / np.maximum(leverage_left, np.finfo(float).tiny)[:, None]
         errors[index] = np.mean(left_out**2)

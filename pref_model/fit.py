@@ -125,7 +125,7 @@ def prepare_features(
     if train.user.size == 0:
         raise BadArray("fit: found no training preference, expected at least one; judge first")
     used = differences[np.unique(train.pair)]
-    root_mean_square = np.sqrt(np.mean(used**2, axis=0))
+    root_mean_square = np.sqrt(np.einsum("md,md->d", used, used) / len(used))
     # A feature that never differs in training says nothing: scale 1 keeps its head at zero.
     silent = root_mean_square <= 1e-6 * max(float(root_mean_square.max(initial=0.0)), 1e-30)
     width = differences.shape[1]
@@ -137,7 +137,8 @@ def prepare_features(
     block[width - text_columns :] = text_columns
     scale = np.where(silent, 1.0, root_mean_square) * np.sqrt(block)
     scale = scale.astype(np.float32).astype(np.float64)  # as stored: a reload changes nothing
-    scaled = np.where(silent, 0.0, differences / scale)
+    scaled = differences / scale
+    scaled[:, silent] = 0.0
     return scaled, scale, train, check
 
 

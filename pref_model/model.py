@@ -120,10 +120,14 @@ class RewardModel:
             BadArray: Another embedding width, or a non-finite value.
         """
         values = finite_matrix(embeddings, "embeddings", self.head.shape[1])
-        scaled = (values - self.feature_mean) / self.feature_scale
-        return scaled @ self.head.astype(np.float64).T
+        directions = self._directions()
+        return values @ directions.T - directions @ self.feature_mean.astype(np.float64)
 
     def pair_features(self, pair_differences: Floats) -> Floats:
         """Return phi_m = phi(first) - phi(second), (M, d) float64, for differences (M, D)."""
         values = finite_matrix(pair_differences, "pair differences", self.head.shape[1])
-        return (values / self.feature_scale) @ self.head.astype(np.float64).T
+        return values @ self._directions().T
+
+    def _directions(self) -> Floats:
+        """Return the head on embeddings as they are, (d, D): no scaled copy of them is needed."""
+        return self.head.astype(np.float64) / self.feature_scale

@@ -139,13 +139,17 @@ def label_matrix(
     return matrix
 
 
+# What `known_cells` looks at.
+CELL_COLUMNS = ("persona_id", "pair_id", "preference_prob", "n_valid")
+
+
 def known_cells(
     preferences: pa.Table, personas: Sequence[str], pairs: Sequence[str], min_valid: int
 ) -> Preferences:
     """Cells with a label, by user and then by pair; each weighs as many as its valid verdicts.
 
     Args:
-        preferences: Rows of the ``preferences`` table.
+        preferences: Rows of the ``preferences`` table, with `CELL_COLUMNS`.
         personas: Ids that users are rows of.
         pairs: Ids that pairs are rows of.
         min_valid: Valid verdicts a cell needs.

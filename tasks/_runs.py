@@ -21,7 +21,7 @@ from tasks._stages import calls as call_stages
 from tasks._stages.calls import CallStage
 from tasks._stages.code import code_sha256
 from tasks._stages.preview import preview_shards
-from tasks._stages.stage import Inputs, Output, Stage
+from tasks._stages.stage import Inputs, Output, Stage, forget_tables
 from tasks.types import CallCount, CallPlan, DatasetRef, StagePlan
 from warehouse.diff import template_file
 from warehouse.manifest import (
@@ -175,6 +175,7 @@ def gather(
         texts = {template_file(one.name): one.as_text().encode() for one in used}
         provenance = _provenance(plan, runs, started, count, templates, stage.models(inputs))
         outputs = {stage.writes[0]: Output(rows, texts), **stage.finish(inputs, rows)}
+        del rows  # what is committed is given back
         _commit(plan, outputs, provenance)
         inputs.warehouse.clear_staging(
             stage.name, call_stages.staging_version(plan, call_plan.settings.shard_size)
@@ -191,7 +192,8 @@ def _commit(plan: StagePlan, outputs: dict[str, Output], provenance: Provenance)
 
 
 def _give_back_memory() -> None:
-    """Returns to the system what the last stage has freed, so that stages do not pile up."""
+    """Returns to the system what the last stage needed, so that stages do not pile up."""
+    forget_tables()
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":
         # The C library keeps freed memory for later; later is another stage with other sizes.

@@ -178,8 +178,8 @@ class FittedPerUser:
             ridges=self.config.ridges,
             seed=self.seed,
         )
-        own = corpus.differences[answers.pair]
-        return fit_user_heads(own, answers.label, self.scale, ridge).heads / self.scale
+        heads = fit_user_heads(corpus.differences, answers.pair, answers.label, self.scale, ridge)
+        return heads.heads / self.scale
 
     def score(self, users: Floats, corpus: Corpus) -> Floats:
         """Return margins (U, M)."""

@@ -86,7 +86,6 @@ def _per_user(
     from pref_model.baselines import choose_user_ridge, fit_user_heads
 
     scale = feature_scale.astype(np.float64)
-    differences = np.where((asked >= 0)[:, :, None], world.differences[np.maximum(asked, 0)], 0.0)
     seen_pairs = np.arange(world.n_seen_pairs)
     new_pairs = np.arange(world.n_seen_pairs, len(world.pairs))
     labels = world.labels(slice(0, world.n_seen_users), slice(None))
@@ -101,7 +100,9 @@ def _per_user(
             count,
             seed=seed,
         )
-        heads = fit_user_heads(differences[:, :count], answers[:, :count], scale, ridge)
+        heads = fit_user_heads(
+            world.differences, asked[:, :count], answers[:, :count], scale, ridge
+        )
         found[count] = heads.heads / scale
     return found
 

@@ -72,7 +72,13 @@ class Stage:
     may_read: tuple[str, ...] = ()
 
 
-# Versions are immutable, so a table read once stays right; the bound is for memory alone.
+def forget_tables() -> None:
+    """Drops the tables that shards of one stage share; other stages read others."""
+    _read.cache_clear()
+    _lookup.cache_clear()
+
+
+# Versions are immutable, so a table read once stays right while a stage lasts.
 @lru_cache(maxsize=32)
 def _read(
     warehouse: Warehouse, dataset: str, version: str, columns: tuple[str, ...] | None = None

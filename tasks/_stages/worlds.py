@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pref_model.types import Preferences
-from tasks._convert import differences_of, index_of, known_cells
+from tasks._convert import CELL_COLUMNS, differences_of, index_of, known_cells
 from tasks._stages.stage import Inputs
 
 # A preference rests on both orders, or it is not used: one order alone carries the position bias.
@@ -66,9 +66,10 @@ def load_world(inputs: Inputs) -> World:
     """
     personas, n_seen_users = seen_first(inputs, "persona")
     pairs, n_seen_pairs = seen_first(inputs, "pair")
-    rows = {row["pair_id"]: row for row in inputs.read("pairs").to_pylist()}
+    columns = ("pair_id", "prompt_id", "response_a_id", "response_b_id")
+    rows = {row["pair_id"]: row for row in inputs.read("pairs", columns).to_pylist()}
     prompts = index_of(sorted({row["prompt_id"] for row in rows.values()}))
-    cells = known_cells(inputs.read("preferences"), personas, pairs, MIN_VALID_ORDERS)
+    cells = known_cells(inputs.read("preferences", CELL_COLUMNS), personas, pairs, MIN_VALID_ORDERS)
     is_weighted = inputs.config.get("weights") == "verdicts"
     weights = cells.weight / MIN_VALID_ORDERS if is_weighted else np.ones(len(cells.weight))
     differences = np.zeros((len(pairs), 0))

@@ -205,7 +205,8 @@ def test_per_user_head_solves_the_full_ridge_problem_also_with_repeated_rows():
     labels = rng.choice([0.0, 0.5, 1.0], (3, 6))
     labels[1, 2] = np.nan
     scale = rng.uniform(0.5, 2.0, 50)
-    fitted = fit_user_heads(differences, labels, scale, 0.3)
+    asked = np.arange(18).reshape(3, 6)
+    fitted = fit_user_heads(differences.reshape(18, 50), asked, labels, scale, 0.3)
     for u in range(3):
         used = ~np.isnan(labels[u])
         x = differences[u, used] / scale

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,15 +94,25 @@ def attributes_words(warehouse: Path, *words: str) -> list[str]:
     return ["run", "attributes", "--warehouse", str(warehouse), *settings, "--json", *words]
 
 
+def post(api: str, path: str, body: dict[str, Any]) -> Any:
+    """What Prefect's API answers; asked again, as its clients do, where its database was busy."""
+    until = time.monotonic() + 60
+    while True:
+        request = urllib.request.Request(
+            f"{api}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                return json.load(reply)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > until:
+                raise
+        time.sleep(1)
+
+
 def ask(api: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of Prefect's API that a filter finds."""
-    request = urllib.request.Request(
-        f"{api}/{what}/filter",
-        json.dumps(body).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        return list(json.load(reply))
+    return list(post(api, f"/{what}/filter", body))
 
 
 def free_port() -> int:

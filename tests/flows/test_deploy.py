@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.flows.conftest import ROOT, SMALL, Pref, parquet_bytes
+from tests.flows.conftest import ROOT, SMALL, Pref, parquet_bytes, post
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +27,7 @@ class Api:
         self.url = url
 
     def post(self, path: str, **body: Any) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}{path}",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.loads(reply.read())
+        return post(self.url, path, body)
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         return {one["name"]: one for one in self.post("/deployments/filter")}

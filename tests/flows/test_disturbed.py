@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_a_locked_ledger_ends_the_run_in_one_line_and_loses_no_reply(
     warehouse, pref = tmp_path / "data", Pref(tmp_path, prefect_server)
     process = pref.start(*words_for(warehouse, *UNHURRIED))
     wait_until_judging(warehouse, process, 100)
-    with sqlite3.connect(warehouse / "ledger.sqlite", timeout=10) as other:
+    with closing(sqlite3.connect(warehouse / "ledger.sqlite", timeout=10)) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
         done = finish(process)

@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ def open_sends(warehouse: Path) -> int:
     if not ledger.is_file():
         return 0
     asked = "select count(*) from attempts where outcome is null"
-    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
         return int(connection.execute(asked).fetchone()[0])
 
 

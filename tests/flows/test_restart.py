@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def committed_calls(warehouse: Path) -> int:
     if not ledger.is_file():
         return 0
     try:
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
             return int(connection.execute("select count(*) from calls").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
@@ -168,8 +168,7 @@ def test_a_full_disk_is_one_line_and_with_more_space_the_same_command_finishes(
         assert done.found["calls_made"] == found["calls_made"] - kept
         assert parquet_bytes(disk / "data") == expected
     finally:
-        subprocess.run(["umount", str(disk)], check=False)
-        shutil.rmtree(disk, ignore_errors=True)
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def descendants(pid: int) -> dict[int, str]:

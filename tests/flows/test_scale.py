@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Pref, attributes_words, free_port, parquet_bytes, serving
+from tests.flows.conftest import (
+    Pref,
+    attributes_words,
+    free_port,
+    parquet_bytes,
+    post,
+    serving,
+)
 from tests.flows.test_disturbed import finish
 from tests.flows.test_restart import undisturbed as undisturbed
 from tests.postgres import fresh_database, postgres_server
@@ -74,13 +81,7 @@ def run_python(pref: Pref, code: str, *words: str, **env: str) -> None:
 
 def recorded(url: str, name: str) -> int:
     wanted = {"task_runs": {"name": {"like_": name}, "state": {"type": {"any_": ["COMPLETED"]}}}}
-    request = urllib.request.Request(
-        f"{url}/task_runs/count",
-        data=json.dumps(wanted).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        return int(reply.read())
+    return int(post(url, "/task_runs/count", wanted))
 
 
 def assert_none_is_lost(pref: Pref, url: str) -> None:

@@ -93,14 +93,17 @@ def run_flow(name: str, config: Any, *, as_json: bool) -> None:
     with Display() as display, ExitStack() as starting:
         starting.enter_context(noted())
         display.note(f"warehouse {config.warehouse}; starting Prefect …")
-        from tasks import chain, preflight
+        from tasks import preflight
         from tasks.server import prefect_server
 
         preflight.check(config)
-        chain.watch(display.stage)
-        preflight.listen(display.calls)
-        with prefect_server():
+        with prefect_server() as wait_for_server:
+            from tasks import chain
+
             flow = _flow(name)
+            chain.watch(display.stage)
+            preflight.listen(display.calls)
+            wait_for_server()
             starting.close()
             found = flow(config)
             found["wall_s"] = round(time.monotonic() - started, 2)

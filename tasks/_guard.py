@@ -1,6 +1,6 @@
 """Ends processes that would outlive us: started by a run, orphaned when the run is killed.
 
-Prefect's temporary server is an ordinary child; ``kill -9`` of the run leaves it behind for ever.
+A temporary Prefect server is an ordinary child, and ``kill -9`` of the run leaves it behind.
 This small process holds a pipe to the run and, when the pipe breaks, ends what it was told of.
 """
 
@@ -36,11 +36,23 @@ class Guard:
                 stdin.flush()
 
 
+# Whoever does not end when asked to is made to.
 _WATCHER = """
-import os, signal, sys
-for one in [int(line) for line in sys.stdin if line.strip()]:
+import os, signal, sys, time
+
+def ends(one, how):
     try:
-        os.kill(one, signal.SIGTERM)
+        os.kill(one, how)
     except ProcessLookupError:
-        pass
+        return True
+    return False
+
+waiting = [int(line) for line in sys.stdin if line.strip()]
+waiting = [one for one in waiting if not ends(one, signal.SIGTERM)]
+until = time.monotonic() + 10
+while waiting and time.monotonic() < until:
+    time.sleep(0.1)
+    waiting = [one for one in waiting if not ends(one, 0)]
+for one in waiting:
+    ends(one, signal.SIGKILL)
 """

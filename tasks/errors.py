@@ -19,6 +19,12 @@ class StageFailed(TaskError):
     exit_code = 1
 
 
+class ServerFailed(TaskError):
+    """Prefect's temporary server does not start."""
+
+    exit_code = 1
+
+
 def exit_code_of(error: BaseException) -> int | None:
     """The exit code of an error that any room classified; None for one that nobody foresaw."""
     code = getattr(error, "exit_code", None)

@@ -1,57 +1,125 @@
-"""Prefect's temporary server, kept from outliving a run that is killed."""
+"""The Prefect server of a run: the user's own, or a temporary one that ends with the run."""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 from tasks._guard import Guard
 from tasks._settings import prepare_server
 from tasks._settings import worker_environment as worker_environment
-from tasks.errors import InputRejected
+from tasks.errors import InputRejected, ServerFailed
 
 # A busy server of one's own answers late; none at all refuses at once.
 _ANSWER_S = 20.0
 # The longest that a finished run waits for its records; a second is usual.
 _RECORDS_S = 60.0
+# As Prefect itself starts a temporary server: without UI and schedules, never to be changed.
+_SERVER = [
+    *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+    *("--host", "127.0.0.1", "--log-level", "error", "--lifespan", "on"),
+]
+_EPHEMERAL = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # Its faults, in its log.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+}
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
+def prefect_server() -> Iterator[Callable[[], None]]:
     """A Prefect server to run flows on: the user's own where one is configured, or a temporary one.
 
-    The temporary server stops when this process ends, and a guard ends it after ``kill -9``. What
-    the flows inside did is on its record when this context is left.
+    Yields a function that returns when the server answers: a temporary one takes seconds to start,
+    in which a flow can be loaded. It ends when this process has ended, in whatever way, and after
+    all that Prefect still sends it then. What the flows inside did is on its record when this
+    context is left.
 
     Raises:
         InputRejected: The configured server does not answer.
+        ServerFailed: A temporary server does not start; raised by what is yielded.
     """
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
     if url:
         _require_answer(url)
-        yield
+        yield _nothing
         return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()
-    # The server takes seconds to answer; a kill in that time must not orphan it either.
-    threading.Thread(target=_protect, args=(server, Guard()), daemon=True).start()
-    server.start()
+    server = _Temporary()
     try:
-        yield
+        yield server.wait
     except Exception:
         _keep_records()
         raise
     _keep_records()
+
+
+class _Temporary:
+    """A server on this machine for as long as this process lives, on the user's own database.
+
+    Prefect would start one by itself, but first load all of the server into this process too: 3 s
+    and 80 MB.
+    """
+
+    def __init__(self) -> None:
+        from prefect.context import refresh_global_settings_context
+        from prefect.settings import PREFECT_HOME
+
+        self._url = f"http://127.0.0.1:{_free_port()}/api"
+        self._log = Path(PREFECT_HOME.value()) / "temporary-server.log"
+        guard = Guard()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*_SERVER, "--port", self._url.rpartition(":")[2].removesuffix("/api")],
+                env={**os.environ, **_EPHEMERAL},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the run, which then has its end written down.
+                start_new_session=True,
+            )
+        guard.protect(self._process.pid)
+        os.environ["PREFECT_API_URL"] = self._url
+        refresh_global_settings_context()
+
+    def wait(self) -> None:
+        """Returns when the server answers.
+
+        Raises:
+            ServerFailed: It ended instead, or took too long.
+        """
+        from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+
+        most_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        until = time.monotonic() + most_s
+        while not self._answers():
+            ended = self._process.poll()
+            if ended is not None or time.monotonic() > until:
+                found = f"no answer in {most_s:.0f} s" if ended is None else f"ended with {ended}"
+                raise ServerFailed(
+                    f"Prefect's temporary server: {found}, expected an answer at {self._url};"
+                    f" see {self._log}, or start one with `pref server` and set PREFECT_API_URL"
+                )
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url}/health", timeout=_ANSWER_S):
+                return True
+        except OSError:
+            return False
 
 
 def require_server() -> None:
@@ -144,9 +212,7 @@ def _require_answer(url: str) -> None:
         ) from None
 
 
-def _protect(server: Any, guard: Guard) -> None:
-    for _ in range(600):
-        if server.server_process is not None:
-            guard.protect(server.server_process.pid)
-            return
-        time.sleep(0.05)
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

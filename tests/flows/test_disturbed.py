@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -146,6 +147,20 @@ def test_a_signal_at_any_time_stops_a_run_within_five_seconds(
     done = finish(process, timeout_s=5)
     assert done.code != 0
     assert "Traceback" not in done.err, done.err
+
+
+def test_a_temporary_server_that_cannot_start_is_one_line_that_names_its_log(
+    pref_without_server: Pref, tmp_path: Path
+) -> None:
+    nowhere = f"sqlite+aiosqlite:///{tmp_path}/no/such/folder/prefect.db"
+    env = {"PREFECT_API_DATABASE_CONNECTION_URL": nowhere}
+    done = pref_without_server.attributes(tmp_path / "data", **env)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert "temporary server: ended with" in done.line
+    log = re.search(r"see (\S+),", done.line)
+    assert log
+    assert "unable to open database file" in Path(log[1]).read_text()
 
 
 def test_a_prefect_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:

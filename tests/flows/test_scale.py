@@ -49,13 +49,18 @@ def many(n):
     return sum(future.result() for future in [one.submit(number) for number in range(n)])
 
 n = int(sys.argv[1])
-with prefect_server():
+with prefect_server() as wait_for_server:
+    wait_for_server()
     assert many(n) == n * (n - 1) // 2
 """
 
 KILL_THE_SERVER = """
-from prefect.server.api.server import SubprocessASGIServer
-SubprocessASGIServer().server_process.kill()
+import os, signal, subprocess
+children = ["ps", "--no-headers", "-o", "pid,args", "--ppid", str(os.getpid())]
+for line in subprocess.check_output(children, text=True).splitlines():
+    if "prefect.server" in line:
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+        print("killed")
 """
 
 
@@ -66,7 +71,7 @@ def test_stopping_pref_server_leaves_nothing_that_listens(tmp_path: Path) -> Non
         urllib.request.urlopen(f"{url}/health", timeout=5)
 
 
-def run_python(pref: Pref, code: str, *words: str, **env: str) -> None:
+def run_python(pref: Pref, code: str, *words: str, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=pref.env["HOME"],
@@ -77,6 +82,7 @@ def run_python(pref: Pref, code: str, *words: str, **env: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def recorded(url: str, name: str) -> int:
@@ -103,7 +109,7 @@ def test_the_temporary_server_of_a_run_records_every_task_run(
 ) -> None:
     # Ended at once, as a machine too busy to write down what it holds in memory would be.
     code = MANY_TASKS + KILL_THE_SERVER
-    run_python(pref_without_server, code, str(N_TASKS))
+    assert run_python(pref_without_server, code, str(N_TASKS)) == "killed\n"
     # What the temporary server left in its database is seen by the next server on it.
     with serving(tmp_path, free_port()) as url:
         assert recorded(url, "one-") == N_TASKS

@@ -61,7 +61,8 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     try:
         yield server.wait
     except Exception:
-        _keep_records()
+        if server.is_up:
+            _keep_records()
         raise
     _keep_records()
 
@@ -71,18 +72,23 @@ class _Temporary:
 
     Prefect would start one by itself, but first load all of the server into this process too: 3 s
     and 80 MB.
+
+    Attributes:
+        is_up: It has answered once.
     """
 
     def __init__(self) -> None:
         from prefect.context import refresh_global_settings_context
         from prefect.settings import PREFECT_HOME
 
-        self._url = f"http://127.0.0.1:{_free_port()}/api"
+        self.is_up = False
+        port = _free_port()
+        self._url = f"http://127.0.0.1:{port}/api"
         self._log = Path(PREFECT_HOME.value()) / "temporary-server.log"
         guard = Guard()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*_SERVER, "--port", self._url.rpartition(":")[2].removesuffix("/api")],
+                [*_SERVER, "--port", str(port)],
                 env={**os.environ, **_EPHEMERAL},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -113,6 +119,7 @@ class _Temporary:
                     f" see {self._log}, or start one with `pref server` and set PREFECT_API_URL"
                 )
             time.sleep(0.05)
+        self.is_up = True
 
     def _answers(self) -> bool:
         try:

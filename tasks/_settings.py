@@ -75,6 +75,22 @@ def prepare_server(api_url: str) -> None:
     os.environ["PREFECT_SERVER_UI_API_URL"] = api_url
 
 
+def temporary_server_environment() -> dict[str, str]:
+    """What a run's temporary server needs: no UI, no schedules, and its faults in its log."""
+    return {
+        **os.environ,
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+    }
+
+
+def use_server(api_url: str) -> None:
+    """Makes this process, and those it starts, use a Prefect server from now on."""
+    os.environ["PREFECT_API_URL"] = api_url
+
+
 def worker_environment(warehouse: str) -> dict[str, str]:
     """What a worker's process needs: Prefect's settings, and results beside the data."""
     return {**PREFECT_DEFAULTS, "PREFECT_LOCAL_STORAGE_PATH": _results(warehouse)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tasks._guard import Guard
-from tasks._settings import prepare_server
+from tasks._settings import prepare_server, temporary_server_environment, use_server
 from tasks._settings import worker_environment as worker_environment
 from tasks.errors import InputRejected, ServerFailed
 
@@ -23,18 +23,11 @@ from tasks.errors import InputRejected, ServerFailed
 _ANSWER_S = 20.0
 # The longest that a finished run waits for its records; a second is usual.
 _RECORDS_S = 60.0
-# As Prefect itself starts a temporary server: without UI and schedules, never to be changed.
+# As Prefect itself starts a temporary server.
 _SERVER = [
     *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
     *("--host", "127.0.0.1", "--log-level", "error", "--lifespan", "on"),
 ]
-_EPHEMERAL = {
-    "PREFECT_UI_ENABLED": "0",
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
-    # Its faults, in its log.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
-}
 
 
 @contextmanager
@@ -89,7 +82,7 @@ class _Temporary:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*_SERVER, "--port", str(port)],
-                env={**os.environ, **_EPHEMERAL},
+                env=temporary_server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,7 +90,7 @@ class _Temporary:
                 start_new_session=True,
             )
         guard.protect(self._process.pid)
-        os.environ["PREFECT_API_URL"] = self._url
+        use_server(self._url)
         refresh_global_settings_context()
 
     def wait(self) -> None:

@@ -338,7 +338,14 @@ _DECLARED = (
     ),
     # what base rewards are about
     Field("base_reward", pa.int64(), "Number of a base reward, from 1.", low=1),
-    _fraction("explained_share", "share of variance", "Its part of the mean squared margin."),
+    # No upper end: rounding passes 1, and in an earlier model's basis the parts overlap.
+    Field(
+        "explained_share",
+        pa.float64(),
+        "Its part of the mean squared margin.",
+        "share of variance",
+        low=0.0,
+    ),
     _number("weight_mean", None, "Mean over users of their weight on the base reward."),
     _text("end", "Which end of the base reward's order of responses.", ("top", "bottom")),
     Field("place", pa.int64(), "Place at that end, from 1.", low=1),

@@ -36,6 +36,20 @@ def test_explained_shares_fall_and_sum_to_the_whole(fitted: Bench) -> None:
     assert sum(shares) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_parts_of_an_earlier_model_s_basis_may_overlap_beyond_the_whole(fitted: Bench) -> None:
+    # The second base reward takes back half of what the first one says, for every user alike.
+    rewards = [
+        {**row, "base_rewards": [first := row["base_rewards"][0], -0.5 * first]}
+        for row in fitted.rows("base_rewards")
+    ]
+    users = [{**row, "weights": [1.0, 1.0]} for row in fitted.rows("user_weights")]
+    fitted.put("base_rewards", rewards)
+    fitted.put("user_weights", users)
+    fitted.run(STAGE, n_examples=4)
+    shares = [row["explained_share"] for row in fitted.rows("base_reward_facts")]
+    assert shares == pytest.approx([4.0, 1.0])
+
+
 def test_examples_are_the_ends_of_the_order_within_prompts(fitted: Bench) -> None:
     phi = {row["response_id"]: row["base_rewards"] for row in fitted.rows("base_rewards")}
     rows = fitted.rows("base_reward_examples")

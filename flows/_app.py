@@ -50,20 +50,6 @@ app.add_typer(
     ),
     name="plan",
 )
-app.command()(benchmark_commands.benchmark)
-app.command()(show_commands.show)
-app.command()(show_commands.report)
-app.command()(own_commands.ingest)
-app.command()(own_commands.export)
-app.command()(run_commands.settings)
-app.command()(data_commands.datasets)
-app.command()(data_commands.sql)
-app.command()(data_commands.lineage)
-app.command()(data_commands.diff)
-app.command()(data_commands.audit)
-app.command()(data_commands.gc)
-app.command()(data_commands.forget)
-app.command()(operate_commands.probe)
 app.add_typer(
     _group(
         "Look after batches of --mode batch.",
@@ -74,6 +60,23 @@ app.add_typer(
     ),
     name="batch",
 )
-app.command()(operate_commands.deploy)
-app.command()(operate_commands.server)
-app.command()(operate_commands.simulate)
+for _command in (
+    benchmark_commands.benchmark,
+    show_commands.show,
+    show_commands.report,
+    own_commands.ingest,
+    own_commands.export,
+    run_commands.settings,
+    data_commands.datasets,
+    data_commands.sql,
+    data_commands.lineage,
+    data_commands.diff,
+    data_commands.audit,
+    data_commands.gc,
+    data_commands.forget,
+    operate_commands.probe,
+    operate_commands.deploy,
+    operate_commands.server,
+    operate_commands.simulate,
+):
+    app.command()(_command)

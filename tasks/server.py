@@ -75,7 +75,7 @@ class _Temporary:
         from prefect.settings import PREFECT_HOME
 
         self.is_up = False
-        port = _free_port()
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}/api"
         self._log = Path(PREFECT_HOME.value()) / "temporary-server.log"
         guard = Guard()
@@ -212,7 +212,8 @@ def _require_answer(url: str) -> None:
         ) from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tasks.server import free_port
 
 
 def _binaries() -> Path | None:
@@ -38,9 +39,7 @@ def postgres_server() -> Iterator[str]:
         if is_root:
             shutil.chown(folder, "postgres")
         data = folder / "data"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         run = [*as_user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "pref"]
         made = subprocess.run([*run, "-N"], capture_output=True, text=True, cwd=folder)
         if made.returncode:

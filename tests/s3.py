@@ -1,6 +1,5 @@
 """An S3 server of the test's own on a free loopback port, with one empty bucket named team."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,15 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from tasks.server import free_port
+
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
     """Yields the environment of whoever uses it; skips the test where moto or s3fs is missing."""
     for package in ("moto", "s3fs"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

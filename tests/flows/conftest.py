@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from tasks.server import free_port as free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 # Small, but with every stage in it: 20 users, 12 prompts, 480 verdicts.
@@ -113,12 +114,6 @@ def post(api: str, path: str, body: dict[str, Any]) -> Any:
 def ask(api: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows of Prefect's API that a filter finds."""
     return list(post(api, f"/{what}/filter", body))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager
